@@ -1,0 +1,69 @@
+//! The operations of one settings snapshot.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::Operation;
+
+/// An operation's place in its [`Catalogue`], and in every table of counters. Places are given by name over all
+/// operations that the program knows, so that they survive a reload that enables or disables some.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct OperationIndex(pub u16);
+
+/// An enabled operation with what the operator says of it.
+#[derive(Clone)]
+pub struct Entry {
+    /// The place of the operation in every table.
+    pub index: OperationIndex,
+    /// What runs.
+    pub operation: Arc<dyn Operation>,
+    /// Most jobs of it that run at the same time; `None` leaves it to the number of workers.
+    pub concurrency_max: Option<NonZeroUsize>,
+}
+
+/// The enabled operations, found by name.
+#[derive(Clone, Default)]
+pub struct Catalogue {
+    /// Sorted by name.
+    entries: Vec<Entry>,
+}
+
+/// A set of operations that cannot be a catalogue.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("two operations are called '{0}'")]
+pub struct CatalogueError(pub &'static str);
+
+impl Catalogue {
+    /// Makes the catalogue.
+    ///
+    /// # Errors
+    ///
+    /// When two operations have one name.
+    pub fn new(mut entries: Vec<Entry>) -> Result<Self, CatalogueError> {
+        entries.sort_by_key(|entry| entry.operation.declaration().name);
+        match entries.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
+            Some(pair) => Err(CatalogueError(pair[0].name())),
+            None => Ok(Self { entries }),
+        }
+    }
+
+    /// The enabled operation of this name.
+    pub fn find(&self, name: &str) -> Option<&Entry> {
+        let place = self.entries.binary_search_by(|entry| entry.name().cmp(name)).ok()?;
+        Some(&self.entries[place])
+    }
+
+    /// All of them, sorted by name.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+impl Entry {
+    /// The operation's name.
+    pub fn name(&self) -> &'static str {
+        self.operation.declaration().name
+    }
+}

@@ -1,0 +1,2 @@
+//! windlassd
+fn main() {}

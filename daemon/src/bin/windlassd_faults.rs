@@ -1,0 +1,2 @@
+//! windlassd with the faults
+fn main() {}

@@ -1,0 +1,3 @@
+//! One process and its operator.
+
+pub mod operations;
