@@ -1,7 +1,26 @@
 //! The actors of Windlass: who runs, who waits, who answers. Knows no concrete operation and no configuration file.
+//!
+//! ```text
+//! bytes ─► Frame ─► Request ─► Permit ─► Job ─► Intake ─► Worker ─► Output ─► Reply ─► Frame ─► bytes
+//! └───── I/O world (io/) ───────────────────────┘└─ CPU world (cpu/) ─┘└──── I/O world (io/) ────┘
+//! ```
+//!
+//! The I/O world never computes and never blocks. The CPU world never awaits and never sees a socket. They meet only
+//! in `dispatch/`. A daemon is started with [`Supervisor::start`] and lives in [`Supervisor::run`].
 
 pub mod operation;
 pub mod settings;
 pub mod units;
 
-pub(crate) mod dispatch;
+mod lifecycle;
+mod supervisor;
+
+mod cpu;
+mod dispatch;
+mod io;
+mod telemetry;
+
+pub use cpu::PoolError;
+pub use io::BindError;
+pub use lifecycle::Phase;
+pub use supervisor::{Ending, Observation, Order, Plan, StartError, Supervisor};

@@ -185,7 +185,14 @@ impl HeldBytes {
         self.bytes = total;
     }
 
-    /// Bytes reserved.
+    /// Takes over what another reservation of the same counters holds.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        other.arrived();
+        self.bytes += other.bytes;
+        other.bytes = 0;
+    }
+
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,7 +1,20 @@
-//! A request that was admitted, on its way to a worker.
+//! Requests that were admitted, on their way to a worker. A job that is dropped answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::reply::{Answer, PendingReplies, ReplySender, reply_channel};
+use super::{ClientKey, Failure, HeldBytes, Slot};
+use crate::operation::{Arguments, Entry, Estimate, Input};
+use crate::settings::Settings;
+
+/// Most jobs of a batch: the bits of the word that their stop flags share.
+pub(crate) const BATCH_JOBS_MAX: usize = 32;
+
+/// Longest estimated run of a batch of several jobs; a heavier job travels alone.
+pub(crate) const BATCH_CPU_MAX: Duration = Duration::from_micros(200);
 
 /// Says that nobody waits for a job any more. The flags of a batch share one word.
 #[derive(Clone, Default, Debug)]
@@ -11,7 +24,201 @@ pub(crate) struct StopFlag {
 }
 
 impl StopFlag {
+    pub(crate) fn raise(&self) {
+        self.word.fetch_or(1 << self.bit, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_raised(&self) -> bool {
         self.word.load(Ordering::Relaxed) & (1 << self.bit) != 0
+    }
+}
+
+/// Who waits for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Somebody waits for the answer.
+    Interactive,
+    /// May wait behind interactive work, within its share.
+    Batch,
+}
+
+/// An admitted request: the permit (slot and held bytes) travels with the work.
+pub(crate) struct Job {
+    pub(crate) id: u64,
+    /// Place in the catalogue of the batch's settings.
+    pub(crate) entry: usize,
+    pub(crate) arguments: Arguments,
+    pub(crate) input: Input,
+    /// When it was given to the bridge, after its body had arrived and any hold was over.
+    pub(crate) queued_at: Instant,
+    pub(crate) deadline: Instant,
+    pub(crate) estimate: Estimate,
+    pub(crate) slot: Slot,
+    pub(crate) held: HeldBytes,
+    pub(crate) stop: StopFlag,
+}
+
+/// What a connection knows of a request when it is complete.
+pub(crate) struct Admitted {
+    pub(crate) id: u64,
+    pub(crate) entry: usize,
+    pub(crate) arguments: Arguments,
+    pub(crate) input: Input,
+    pub(crate) deadline: Instant,
+    pub(crate) estimate: Estimate,
+    pub(crate) held: HeldBytes,
+}
+
+impl Job {
+    fn answer(self, failure: Failure) -> Answer {
+        Answer::failed(self.id, failure, self.held)
+    }
+}
+
+/// Jobs of one connection and class that cross the bridge as one message and come back as one reply. Each keeps its
+/// own permit, stop flag and deadline.
+///
+/// Dropping a batch answers every job in it that has no answer yet; that is the safety net, not a way to end one.
+pub(crate) struct Batch {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) client: ClientKey,
+    pub(crate) class: Class,
+    /// Largest answer that the connection can carry, bytes.
+    pub(crate) output_bytes_max: u64,
+    cpu: Duration,
+    work_bytes: u64,
+    word: Arc<AtomicU32>,
+    n_flags: u8,
+    jobs: VecDeque<Job>,
+    /// The job that was taken out and has no answer yet.
+    current: Option<u64>,
+    answers: Vec<Answer>,
+    reply: Option<ReplySender>,
+}
+
+impl Batch {
+    /// An empty batch and the place where its answers will come.
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        client: ClientKey,
+        class: Class,
+        output_bytes_max: u64,
+    ) -> (Self, PendingReplies) {
+        let (reply, pending) = reply_channel();
+        let batch = Self {
+            settings,
+            client,
+            class,
+            output_bytes_max,
+            cpu: Duration::ZERO,
+            work_bytes: 0,
+            word: Arc::default(),
+            n_flags: 0,
+            jobs: VecDeque::new(),
+            current: None,
+            answers: Vec::new(),
+            reply: Some(reply),
+        };
+        (batch, pending)
+    }
+
+    /// Whether a job fits beside what is in the batch. A job that may have to wait for memory or for others of its
+    /// operation travels alone, so that nothing light waits with it.
+    pub(crate) fn takes(&self, estimate: &Estimate, entry: &Entry) -> bool {
+        self.jobs.is_empty()
+            || (self.jobs.len() < BATCH_JOBS_MAX
+                && estimate.work_bytes == 0
+                && self.work_bytes == 0
+                && entry.concurrency_max.is_none()
+                && self.concurrency_limited().is_none()
+                && self.cpu + estimate.cpu <= BATCH_CPU_MAX)
+    }
+
+    /// Adds a job; [`Batch::takes`] has been asked. Returns its stop flag.
+    pub(crate) fn push(&mut self, request: Admitted, slot: Slot, queued_at: Instant) -> StopFlag {
+        debug_assert!(self.jobs.len() < BATCH_JOBS_MAX, "the caller asks first");
+        let stop = StopFlag { word: Arc::clone(&self.word), bit: self.n_flags };
+        self.n_flags += 1;
+        self.cpu += request.estimate.cpu;
+        self.work_bytes = self.work_bytes.max(request.estimate.work_bytes);
+        self.jobs.push_back(Job {
+            id: request.id,
+            entry: request.entry,
+            arguments: request.arguments,
+            input: request.input,
+            queued_at,
+            deadline: request.deadline,
+            estimate: request.estimate,
+            slot,
+            held: request.held,
+            stop: stop.clone(),
+        });
+        stop
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Estimated time on one core of what is left.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.cpu
+    }
+
+    /// Working memory that its jobs need, one after the other, bytes.
+    pub(crate) fn work_bytes(&self) -> u64 {
+        self.work_bytes
+    }
+
+    /// The operation of a batch that is alone because its operation's concurrency is limited.
+    pub(crate) fn concurrency_limited(&self) -> Option<&Entry> {
+        let job = self.jobs.front()?;
+        let entry = &self.settings.catalogue.entries()[job.entry];
+        entry.concurrency_max.map(|_| entry)
+    }
+
+    /// Takes the next job out to be run; its answer is owed through [`Batch::answer`].
+    pub(crate) fn next(&mut self) -> Option<Job> {
+        let job = self.jobs.pop_front()?;
+        self.cpu = self.cpu.saturating_sub(job.estimate.cpu);
+        self.current = Some(job.id);
+        Some(job)
+    }
+
+    /// Keeps the answer of the job taken last.
+    pub(crate) fn answer(&mut self, answer: Answer) {
+        debug_assert_eq!(self.current, Some(answer.id), "the answer of the job taken last");
+        self.current = None;
+        self.answers.push(answer);
+    }
+
+    /// Sends the answers there are; those of the jobs that are left will come by a reply of their own.
+    pub(crate) fn send_done(&mut self) {
+        let (reply, pending) = reply_channel();
+        if let Some(sender) = self.reply.replace(reply) {
+            sender.send(std::mem::take(&mut self.answers), Some(pending));
+        }
+    }
+
+    /// Answers every job that is left.
+    pub(crate) fn fail(mut self, failure: &Failure) {
+        self.fail_rest(failure);
+    }
+
+    fn fail_rest(&mut self, failure: &Failure) {
+        let rest = self.jobs.drain(..).map(|job| job.answer(failure.clone()));
+        self.answers.extend(rest);
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.fail_rest(&Failure::lost());
+        if let Some(id) = self.current.take() {
+            self.answers.push(Answer::failed(id, Failure::lost(), HeldBytes::unbounded()));
+        }
+        if let Some(sender) = self.reply.take() {
+            sender.send(std::mem::take(&mut self.answers), None);
+        }
     }
 }

@@ -49,10 +49,10 @@ impl Catalogue {
         }
     }
 
-    /// The enabled operation of this name.
-    pub fn find(&self, name: &str) -> Option<&Entry> {
+    /// The enabled operation of this name, and its place in [`Catalogue::entries`].
+    pub fn find(&self, name: &str) -> Option<(&Entry, usize)> {
         let place = self.entries.binary_search_by(|entry| entry.name().cmp(name)).ok()?;
-        Some(&self.entries[place])
+        Some((&self.entries[place], place))
     }
 
     /// All of them, sorted by name.

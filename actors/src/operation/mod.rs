@@ -8,6 +8,7 @@ mod arguments;
 mod catalogue;
 mod context;
 mod declaration;
+mod describe;
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,0 +1,124 @@
+//! What both worlds hold: the intake, the schedule behind it, and the places of the workers that empty them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::budget::{Budget, RunPermit};
+use super::intake::Intake;
+use super::job::Batch;
+use super::places::Places;
+use super::schedule::Schedule;
+use super::{Admission, Failure};
+
+/// Most batches that a worker moves from the intake into the schedule under one lock.
+const MOVES_MAX: usize = 256;
+
+/// The meeting point of the two worlds.
+pub(crate) struct Bridge {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) places: Places,
+    intake: Intake,
+    schedule: Mutex<Schedule>,
+    /// Batches in the intake and the schedule together.
+    waiting: AtomicUsize,
+    /// Jobs in them.
+    waiting_jobs: AtomicUsize,
+    /// Raised once, when a drain is over: everything that runs stops at its next check.
+    stop_everything: AtomicBool,
+}
+
+impl Bridge {
+    pub(crate) fn new(workers: usize, slots_max: usize, budget: Budget) -> Self {
+        Self {
+            admission: Arc::default(),
+            budget: Arc::new(budget),
+            places: Places::new(workers),
+            intake: Intake::new(slots_max),
+            schedule: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            waiting_jobs: AtomicUsize::new(0),
+            stop_everything: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands a batch to the CPU world. Answers it at once when that takes no more. The caller then wakes a worker.
+    pub(crate) fn submit(&self, batch: Batch) {
+        // The count goes up before the batch can be seen, so that it never falls below zero.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.waiting_jobs.fetch_add(batch.len(), Ordering::Relaxed);
+        if let Err(batch) = self.intake.try_send(batch) {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+            batch.fail(&Failure::refused(windlass_protocol::FailureCode::OVERLOADED, "the intake is full"));
+        }
+    }
+
+    /// Takes what a worker should run next, with what it needs to run reserved.
+    pub(crate) fn take(&self) -> Option<(Batch, RunPermit)> {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut schedule = self.schedule();
+        for batch in std::iter::from_fn(|| self.intake.try_take()).take(MOVES_MAX) {
+            schedule.push(batch);
+        }
+        let taken = schedule.take(|batch| self.budget.try_reserve(batch)).or_else(|| {
+            if schedule.is_empty() {
+                return None;
+            }
+            // Said before looking again: whoever frees something after this look sees it and wakes a worker.
+            self.budget.note_passed_over();
+            schedule.take(|batch| self.budget.try_reserve(batch))
+        });
+        drop(schedule);
+        let (batch, permit) = taken?;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+        Some((batch, permit))
+    }
+
+    /// Puts back what a worker did not get to.
+    pub(crate) fn put_back(&self, batch: Batch) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.waiting_jobs.fetch_add(batch.len(), Ordering::Relaxed);
+        self.schedule().put_back(batch);
+    }
+
+    /// The last look of a worker that found nothing and has given its place back: whether there is something that it
+    /// could run.
+    pub(crate) fn has_runnable(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+            && (!self.intake.is_empty() || self.schedule().any(|batch| self.budget.fits(batch)))
+    }
+
+    /// Answers everything that waits.
+    pub(crate) fn fail_waiting(&self, failure: &Failure) {
+        let mut batches: Vec<Batch> = std::iter::from_fn(|| self.intake.try_take()).collect();
+        batches.extend(self.schedule().drain());
+        for batch in batches {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+            batch.fail(failure);
+        }
+    }
+
+    /// Stops all that runs at its next check, and all that will be taken.
+    pub(crate) fn stop_everything(&self) {
+        self.stop_everything.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn everything_stopped(&self) -> &AtomicBool {
+        &self.stop_everything
+    }
+
+    /// Jobs that no worker has taken yet.
+    pub(crate) fn waiting_jobs(&self) -> usize {
+        self.waiting_jobs.load(Ordering::Relaxed)
+    }
+
+    /// The schedule stays whole whatever happens under the lock: each step is one call on a `VecDeque`.
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,101 @@
+//! What may run at the same time: working memory and jobs of an operation with limited concurrency. Decides who
+//! runs, never who is admitted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use super::job::Batch;
+use crate::operation::OperationIndex;
+
+/// What runs now, against what may.
+pub(crate) struct Budget {
+    work_bytes: AtomicU64,
+    work_bytes_max: u64,
+    /// Running jobs of each operation, counted only where its concurrency is limited.
+    running: Vec<AtomicUsize>,
+    /// Whether a worker left something waiting that did not fit. Whoever frees something then wakes a worker.
+    passed_over: AtomicBool,
+}
+
+impl Budget {
+    pub(crate) fn new(work_bytes_max: u64, n_operations: usize) -> Self {
+        Self {
+            work_bytes: AtomicU64::new(0),
+            work_bytes_max,
+            running: (0..n_operations).map(|_| AtomicUsize::new(0)).collect(),
+            passed_over: AtomicBool::new(false),
+        }
+    }
+
+    /// Reserves what a batch needs to run, or nothing.
+    pub(crate) fn try_reserve(self: &Arc<Self>, batch: &Batch) -> Option<RunPermit> {
+        let operation = match batch.concurrency_limited() {
+            Some(entry) => {
+                let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
+                self.running[usize::from(entry.index.0)]
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1))
+                    .ok()?;
+                Some(entry.index)
+            }
+            None => None,
+        };
+        // From here on the permit gives back what was taken.
+        let mut permit = RunPermit { budget: Arc::clone(self), work_bytes: 0, operation };
+        let work_bytes = batch.work_bytes();
+        if work_bytes > 0 {
+            self.work_bytes
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
+                    now.checked_add(work_bytes).filter(|sum| *sum <= self.work_bytes_max)
+                })
+                .ok()?;
+            permit.work_bytes = work_bytes;
+        }
+        Some(permit)
+    }
+
+    /// Whether [`Budget::try_reserve`] would succeed.
+    pub(crate) fn fits(&self, batch: &Batch) -> bool {
+        let concurrency = batch.concurrency_limited().is_none_or(|entry| {
+            let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
+            self.running[usize::from(entry.index.0)].load(Ordering::SeqCst) < limit
+        });
+        concurrency
+            && batch.work_bytes()
+                <= self.work_bytes_max.saturating_sub(self.work_bytes.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn note_passed_over(&self) {
+        self.passed_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether something was passed over since the last call.
+    pub(crate) fn take_passed_over(&self) -> bool {
+        self.passed_over.load(Ordering::SeqCst) && self.passed_over.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn work_bytes(&self) -> u64 {
+        self.work_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn work_bytes_max(&self) -> u64 {
+        self.work_bytes_max
+    }
+}
+
+/// What a running batch occupies; freed when dropped.
+pub(crate) struct RunPermit {
+    budget: Arc<Budget>,
+    work_bytes: u64,
+    operation: Option<OperationIndex>,
+}
+
+impl Drop for RunPermit {
+    fn drop(&mut self) {
+        if self.work_bytes > 0 {
+            self.budget.work_bytes.fetch_sub(self.work_bytes, Ordering::SeqCst);
+        }
+        if let Some(operation) = self.operation {
+            self.budget.running[usize::from(operation.0)].fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a request has no result, as a stranger may learn it. The only file that turns errors into wire codes.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use windlass_protocol::FailureCode;
+
+use super::Refusal;
+use crate::operation::{ArgumentError, OperationError, Stop};
+
+/// A final answer that is not a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: FailureCode,
+    pub(crate) message: Cow<'static, str>,
+    /// When the same request has a chance, where that is known.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the operation has certainly not been started.
+    pub(crate) retry_safe: bool,
+}
+
+impl Failure {
+    /// A request that was refused before anything was started.
+    pub(crate) fn refused(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), retry_after: None, retry_safe: true }
+    }
+
+    /// A request that was refused for what it is; sending it again is useless.
+    pub(crate) fn rejected(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), retry_after: None, retry_safe: false }
+    }
+
+    /// A request whose operation was started.
+    pub(crate) fn ended(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::rejected(code, message)
+    }
+
+    pub(crate) fn draining() -> Self {
+        Self::refused(FailureCode::DRAINING, "the daemon is shutting down and accepts no more requests")
+    }
+
+    pub(crate) fn unknown_operation(name: &str, known: &str) -> Self {
+        let message = format!("no operation '{}' is enabled; enabled are {known}", name.escape_debug());
+        Self::rejected(FailureCode::UNKNOWN_OPERATION, message)
+    }
+
+    /// A bug of ours. The log says more than the stranger is told.
+    pub(crate) fn lost() -> Self {
+        Self::ended(
+            FailureCode::INTERNAL,
+            "the request was lost inside the daemon; this is a bug, see its log",
+        )
+    }
+
+    pub(crate) fn panicked(operation: &'static str) -> Self {
+        let message =
+            format!("operation '{operation}' failed unexpectedly; this is a bug, see the daemon's log");
+        Self::ended(FailureCode::INTERNAL, message)
+    }
+
+    /// The client cancelled or left before a worker took the job.
+    pub(crate) fn abandoned() -> Self {
+        Self::refused(FailureCode::CANCELLED, "cancelled before it was started")
+    }
+
+    /// Taken by a worker after its deadline.
+    pub(crate) fn expired(waited: Duration) -> Self {
+        let message =
+            format!("the deadline passed before it was started; it waited {} ms", waited.as_millis());
+        Self::refused(FailureCode::DEADLINE_EXCEEDED, message)
+    }
+
+    /// Taken by a worker after `queue.max_wait`.
+    pub(crate) fn waited_too_long(waited: Duration) -> Self {
+        let message = format!("it waited {} ms for a worker, longer than queue.max_wait", waited.as_millis());
+        Self::refused(FailureCode::OVERLOADED, message)
+    }
+
+    /// Stopped because the drain is over.
+    pub(crate) fn drain_over() -> Self {
+        Self::ended(FailureCode::CANCELLED, "stopped because the daemon's drain.timeout passed")
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::refused(FailureCode::OVERLOADED, refusal.to_string())
+    }
+}
+
+impl From<ArgumentError> for Failure {
+    fn from(error: ArgumentError) -> Self {
+        Self::rejected(FailureCode::INVALID_PARAMETER, error.to_string())
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        let code = match &error {
+            OperationError::InvalidParameter(_) => FailureCode::INVALID_PARAMETER,
+            OperationError::InvalidInput(_) => FailureCode::INVALID_INPUT,
+            OperationError::TooLarge(_) => FailureCode::TOO_LARGE,
+            OperationError::Overloaded(_) => FailureCode::OVERLOADED,
+            OperationError::Stopped(Stop::Cancelled) => FailureCode::CANCELLED,
+            OperationError::Stopped(Stop::DeadlineExceeded) => FailureCode::DEADLINE_EXCEEDED,
+            OperationError::Internal(_) => FailureCode::INTERNAL,
+        };
+        Self::ended(code, error.to_string())
+    }
+}

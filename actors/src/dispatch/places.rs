@@ -1,0 +1,40 @@
+//! How many workers are awake. Decides when a submitter has to wake one, so that neither a job is left behind nor an
+//! idle worker spins.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Places for awake workers, one for each thread of the pool.
+///
+/// A submitter first makes its job visible and then calls [`Places::claim`]; a worker that found nothing first calls
+/// [`Places::give_back`] and then looks once more. Whichever comes second sees the other, because both sides are
+/// sequentially consistent.
+#[derive(Debug)]
+pub(crate) struct Places {
+    awake: AtomicUsize,
+    limit: usize,
+}
+
+impl Places {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { awake: AtomicUsize::new(0), limit }
+    }
+
+    /// Takes a place if one is free; the caller then owes an activation.
+    #[must_use]
+    pub(crate) fn claim(&self) -> bool {
+        self.awake
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |awake| {
+                (awake < self.limit).then_some(awake + 1)
+            })
+            .is_ok()
+    }
+
+    pub(crate) fn give_back(&self) {
+        self.awake.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Workers that are awake.
+    pub(crate) fn awake(&self) -> usize {
+        self.awake.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,95 @@
+//! Answers on their way back: one oneshot for each batch.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, Stream};
+use tokio::sync::oneshot;
+
+use super::{Failure, HeldBytes};
+use crate::operation::Output;
+
+/// The final answer to one request.
+pub(crate) struct Answer {
+    pub(crate) id: u64,
+    pub(crate) outcome: Result<Output, Failure>,
+    /// From the bridge to a worker.
+    pub(crate) queue_time: Duration,
+    /// On the worker.
+    pub(crate) service_time: Duration,
+    /// What the output occupies until it is written.
+    pub(crate) held: HeldBytes,
+}
+
+impl Answer {
+    /// A failure of a job that no worker ran.
+    pub(crate) fn failed(id: u64, failure: Failure, mut held: HeldBytes) -> Self {
+        held.shrink_to(0);
+        Self { id, outcome: Err(failure), queue_time: Duration::ZERO, service_time: Duration::ZERO, held }
+    }
+}
+
+/// The answers of a batch, or of the part of it that is done.
+pub(crate) struct Replies {
+    answers: Vec<Answer>,
+    rest: Option<PendingReplies>,
+}
+
+/// The worker's end.
+pub(crate) struct ReplySender(oneshot::Sender<Replies>);
+
+/// The connection's end.
+pub(crate) struct PendingReplies(oneshot::Receiver<Replies>);
+
+pub(crate) fn reply_channel() -> (ReplySender, PendingReplies) {
+    let (sender, receiver) = oneshot::channel();
+    (ReplySender(sender), PendingReplies(receiver))
+}
+
+impl ReplySender {
+    /// Sends; a connection that has gone away frees what the answers hold.
+    pub(crate) fn send(self, answers: Vec<Answer>, rest: Option<PendingReplies>) {
+        drop(self.0.send(Replies { answers, rest }));
+    }
+}
+
+impl Future for PendingReplies {
+    type Output = Option<Replies>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Replies>> {
+        Pin::new(&mut self.0).poll(context).map(Result::ok)
+    }
+}
+
+/// Every reply that one connection waits for. Holds no memory while it waits for none.
+#[derive(Default)]
+pub(crate) struct ReplyBox(Option<FuturesUnordered<PendingReplies>>);
+
+impl ReplyBox {
+    pub(crate) fn expect(&mut self, pending: PendingReplies) {
+        self.0.get_or_insert_default().push(pending);
+    }
+
+    /// The next answers, in the order in which workers give them. Pending while none is ready, and when none is
+    /// awaited.
+    pub(crate) fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<Vec<Answer>> {
+        let Some(waiting) = &mut self.0 else { return Poll::Pending };
+        loop {
+            match ready!(Pin::new(&mut *waiting).poll_next(context)) {
+                Some(Some(Replies { answers, rest })) => {
+                    if let Some(rest) = rest {
+                        waiting.push(rest);
+                    }
+                    return Poll::Ready(answers);
+                }
+                // A batch always answers, if only when it is dropped.
+                Some(None) => debug_assert!(false, "a batch was forgotten"),
+                None => {
+                    self.0 = None;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Owns: one stream and its [`Session`]. Receives: bytes, the workers' answers, the phases of the daemon.
+//! Sends: batches to the CPU world, frames to the peer. Ends when: both sides are done, the peer is gone, or a
+//! timeout passes. Never: computes, blocks, or keeps a buffer while nothing is being read.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::BufMut;
+use tokio::io::ReadBuf;
+use tokio::time::Sleep;
+use windlass_protocol::FailureCode;
+use zeroize::Zeroize;
+
+use super::IoWorld;
+use super::census::Resident;
+use super::inbound::{Inbound, Item};
+use super::session::{Session, Verdict, Waiting};
+use super::stream::{Peer, Stream};
+use crate::lifecycle::Phase;
+use crate::settings::TimeoutSettings;
+
+/// What one read takes at most, and so the largest batch of requests that crosses the bridge together.
+const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Reads before other connections of the thread get their turn.
+const READS_MAX: usize = 8;
+
+/// What a peer has to send or take within a timeout to count as making progress, unless it is less that is missing.
+const PROGRESS_BYTES: usize = 64 * 1024;
+
+/// How long a peer that was told to go has to close its side, counted from the last byte that it sent. Closing
+/// before that could destroy what it has not read yet.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// How long a peer that keeps sending may take to notice, at the most.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+
+/// How much such a peer may send, so that a large body that was refused does not end in a reset.
+const LINGER_BYTES_MAX: u64 = 1 << 30;
+
+thread_local! {
+    /// What one read delivers. One for each I/O thread, because nothing in it outlives the poll that reads.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES_MAX]);
+}
+
+/// The actor of one connection.
+pub(crate) struct Connection {
+    world: Arc<IoWorld>,
+    stream: Stream,
+    inbound: Inbound<Box<Waiting>>,
+    session: Session,
+    input: InputSide,
+    timer: Pin<Box<Sleep>>,
+    /// Since when the peer owes bytes of a frame that has begun, and how many came since.
+    reading: Option<Progress>,
+    /// Since when the peer owes room for what is to be written, and how much it took since.
+    writing: Option<Progress>,
+    last_activity: Instant,
+    _resident: Resident,
+}
+
+/// What is done with the peer's bytes.
+#[derive(Clone, Copy)]
+enum InputSide {
+    /// They are frames. Next: any below.
+    Frames,
+    /// The last word is said: they are thrown away while it is written and read. Next: [`InputSide::Ended`].
+    Discarded {
+        /// Bytes thrown away.
+        bytes: u64,
+    },
+    /// There are no more.
+    Ended,
+}
+
+struct Progress {
+    since: Instant,
+    bytes: usize,
+}
+
+impl Progress {
+    fn from(now: Instant) -> Self {
+        Self { since: now, bytes: 0 }
+    }
+
+    fn made(&mut self, bytes: usize, now: Instant) {
+        self.bytes += bytes;
+        if self.bytes >= PROGRESS_BYTES {
+            *self = Self::from(now);
+        }
+    }
+}
+
+/// Why a connection is over without having said everything.
+enum Broken {
+    Io(io::Error),
+    WriteTimeout,
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        world: Arc<IoWorld>,
+        stream: Stream,
+        peer: Peer,
+        number: u64,
+        resident: Resident,
+    ) -> Self {
+        let now = Instant::now();
+        let settings = world.settings.load();
+        let client_key = peer.client_key(number, settings.queue.fair_by);
+        let timer = Box::pin(tokio::time::sleep_until((now + settings.timeouts.handshake).into()));
+        drop(settings);
+        Self {
+            session: Session::new(Arc::clone(&world), number, client_key),
+            world,
+            stream,
+            inbound: Inbound::new(),
+            input: InputSide::Frames,
+            timer,
+            reading: None,
+            writing: None,
+            last_activity: now,
+            _resident: resident,
+        }
+    }
+
+    /// The whole life of the connection. Dropping it stops what it asked for; it is not cancelled in any other way.
+    pub(crate) async fn run(mut self) {
+        let number = self.session.number;
+        let ended = match self.converse().await {
+            Ok(()) => self.part().await,
+            Err(broken) => Err(broken),
+        };
+        match ended {
+            Ok(()) => tracing::debug!(connection = number, "connection closed"),
+            Err(Broken::Io(error)) => tracing::debug!(connection = number, %error, "connection lost"),
+            Err(Broken::WriteTimeout) => {
+                tracing::info!(
+                    connection = number,
+                    "connection closed: the client does not read its answers"
+                );
+            }
+        }
+    }
+
+    /// Until everything is said and written.
+    async fn converse(&mut self) -> Result<(), Broken> {
+        let mut phase = self.world.phase.clone();
+        let begun_in = *phase.borrow_and_update();
+        self.enter_phase(begun_in).await?;
+        loop {
+            tokio::select! {
+                biased;
+                changed = phase.changed() => {
+                    let now = if changed.is_ok() { *phase.borrow_and_update() } else { Phase::Over };
+                    self.enter_phase(now).await?;
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                done = poll_fn(|context| self.poll_conversation(context)) => return done,
+            }
+        }
+    }
+
+    async fn enter_phase(&mut self, phase: Phase) -> Result<(), Broken> {
+        match phase {
+            Phase::Serving | Phase::Quiet => {}
+            Phase::Draining => {
+                // What has arrived before the drain is still accepted.
+                poll_fn(|context| {
+                    let mut rounds = 0;
+                    while rounds < READS_MAX * READS_MAX {
+                        match self.poll_input(context) {
+                            Poll::Ready(Ok(())) => rounds += 1,
+                            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                            Poll::Pending => break,
+                        }
+                    }
+                    Poll::Ready(Ok(()))
+                })
+                .await?;
+                self.session.drain();
+            }
+            Phase::Cancelling => {
+                self.session.drain();
+                let arriving = self.inbound.abandon();
+                self.session.cancel_waiting(arriving);
+            }
+            Phase::Over => {
+                drop(self.inbound.abandon());
+                self.session.drain_over();
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn: read, hear the workers, write, look at the clock. Ready when everything is said and written.
+    fn poll_conversation(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        for _ in 0..READS_MAX {
+            let read = self.poll_input(context)?.is_ready();
+            let heard = self.poll_replies(context).is_ready();
+            self.session.finish();
+            let flushed = self.poll_output(context)?.is_ready();
+            if flushed && self.session.is_leaving() && self.session.is_quiet() {
+                return Poll::Ready(Ok(()));
+            }
+            let expired = self.poll_clock(context)?.is_ready();
+            if !(read || heard || expired) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once. Pending while there is nothing, or nothing may be read.
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match self.input {
+            InputSide::Ended => return Poll::Pending,
+            InputSide::Discarded { .. } => return self.poll_discard(context).map_err(Broken::from),
+            InputSide::Frames if self.session.is_leaving() => {
+                self.session.give_up(self.inbound.abandon());
+                self.input = InputSide::Discarded { bytes: 0 };
+                return self.poll_discard(context).map_err(Broken::from);
+            }
+            // A peer that does not read is not read from either.
+            InputSide::Frames if self.is_congested() => return Poll::Pending,
+            InputSide::Frames => {}
+        }
+        let read = match self.inbound.arriving() {
+            Some((body, missing)) if missing >= READ_BYTES_MAX => {
+                std::task::ready!(self.stream.poll_read_buf(context, &mut body.limit(missing)))?
+            }
+            _ => return self.poll_frames(context),
+        };
+        let now = Instant::now();
+        if read == 0 {
+            self.end_of_input();
+        } else {
+            self.progress(read, now);
+            self.digest(&[], now);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_congested(&self) -> bool {
+        let limit = self.world.settings.load().limits.unwritten_bytes_max;
+        self.session.outbox.bytes() as u64 > limit
+    }
+
+    /// Reads what has arrived into the thread's scratch memory and takes it apart.
+    fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
+            let now = Instant::now();
+            let read = buffer.filled().len();
+            if read == 0 {
+                self.end_of_input();
+            } else {
+                self.progress(read, now);
+                self.digest(buffer.filled(), now);
+                if std::mem::take(&mut self.session.secret_read) {
+                    buffer.filled_mut().zeroize();
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn progress(&mut self, bytes: usize, now: Instant) {
+        self.last_activity = now;
+        if let Some(reading) = &mut self.reading {
+            reading.made(bytes, now);
+        }
+    }
+
+    /// Takes apart what was read; what is in it goes over the bridge together.
+    fn digest(&mut self, mut data: &[u8], now: Instant) {
+        let mut completed = false;
+        loop {
+            let item = match self.inbound.next(&mut data) {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                Err(misread) => {
+                    self.session.misread(&misread);
+                    break;
+                }
+            };
+            completed = true;
+            match item {
+                Item::Preface => {}
+                Item::Work { prefix, header, body } => {
+                    match (self.session.work(prefix, header, body.is_some(), now), body) {
+                        (Verdict::Read(waiting), Some(body)) => self.session.body(waiting, body, now),
+                        (Verdict::Read(waiting), None) => {
+                            let body = self.session.body_for(&waiting);
+                            self.inbound.arrive(waiting, body, prefix.body_len as usize);
+                        }
+                        (Verdict::Skip, Some(_)) => {}
+                        (Verdict::Skip, None) => self.inbound.skip(u64::from(prefix.body_len)),
+                    }
+                }
+                Item::Frame { kind, prefix, header, body } => self.session.frame(kind, prefix, header, body),
+                Item::Arrived(arrived) => self.session.arrived(arrived.waiting, arrived.body, now),
+            }
+            if self.session.is_leaving() {
+                break;
+            }
+        }
+        self.session.submit();
+        if self.inbound.at_boundary() {
+            self.reading = None;
+        } else if completed || self.reading.is_none() {
+            self.reading = Some(Progress::from(now));
+        }
+    }
+
+    fn end_of_input(&mut self) {
+        self.input = InputSide::Ended;
+        self.reading = None;
+        drop(self.inbound.abandon());
+        self.session.end_of_input();
+    }
+
+    /// Throws away what a peer sends that has been told to go. Ready when it did send something, or is done.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
+            let read = buffer.filled().len() as u64;
+            self.last_activity = Instant::now();
+            self.input = match self.input {
+                InputSide::Discarded { bytes } if read > 0 && bytes + read < LINGER_BYTES_MAX => {
+                    InputSide::Discarded { bytes: bytes + read }
+                }
+                _ => {
+                    self.session.end_of_input();
+                    InputSide::Ended
+                }
+            };
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn poll_replies(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut heard = Poll::Pending;
+        while let Poll::Ready(answers) = self.session.replies.poll_answers(context) {
+            self.session.answers(answers);
+            self.last_activity = Instant::now();
+            heard = Poll::Ready(());
+        }
+        heard
+    }
+
+    /// Writes; Ready when nothing is left to be written.
+    fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while !self.session.outbox.is_empty() {
+            match self.session.outbox.poll_flush(&mut self.stream, context)? {
+                Poll::Ready(taken) => {
+                    if let Some(writing) = &mut self.writing {
+                        writing.made(taken, Instant::now());
+                    }
+                }
+                Poll::Pending => {
+                    self.writing.get_or_insert_with(|| Progress::from(Instant::now()));
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.writing = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks at the clock. Ready when something was due and is done.
+    fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Some(due) = self.next_due() else { return Poll::Pending };
+        // An armed timer that is too early only costs a look; one that is too late would miss what is due.
+        if self.timer.deadline().into_std() > due || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(due.into());
+        }
+        if self.timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        if now >= due {
+            self.expire(now)?
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The earliest of all that this connection waits for.
+    fn next_due(&self) -> Option<Instant> {
+        let settings = self.world.settings.load();
+        let timeouts = &settings.timeouts;
+        let read = self.reading.as_ref().map(|reading| reading.since + read_timeout(&self.session, timeouts));
+        let write = self.writing.as_ref().map(|writing| writing.since + timeouts.write);
+        let quiet = self.session.is_quiet() && self.reading.is_none() && !self.session.is_leaving();
+        let idle = quiet.then(|| {
+            let limit = if self.session.is_greeting() { timeouts.handshake } else { timeouts.idle };
+            self.last_activity + limit
+        });
+        [read, write, idle, self.session.next_release()].into_iter().flatten().min()
+    }
+
+    fn expire(&mut self, now: Instant) -> Result<(), Broken> {
+        let settings = self.world.settings.load_full();
+        let timeouts = &settings.timeouts;
+        if self.writing.as_ref().is_some_and(|writing| now >= writing.since + timeouts.write) {
+            return Err(Broken::WriteTimeout);
+        }
+        self.session.release(now);
+        let reads_until =
+            self.reading.as_ref().map(|reading| reading.since + read_timeout(&self.session, timeouts));
+        if reads_until.is_some_and(|until| now >= until) {
+            self.reading = None;
+            let arriving = self.inbound.abandon();
+            self.session.give_up(arriving);
+            self.session
+                .leave(FailureCode::PROTOCOL_ERROR, "no progress within a frame; timeouts.read passed");
+            return Ok(());
+        }
+        if !self.session.is_quiet() || self.reading.is_some() || self.session.is_leaving() {
+            return Ok(());
+        }
+        if self.session.is_greeting() {
+            if now >= self.last_activity + timeouts.handshake {
+                self.session.leave(FailureCode::PROTOCOL_ERROR, "no Hello came; timeouts.handshake passed");
+            }
+        } else if now >= self.last_activity + timeouts.idle {
+            self.session.go_away_for(0);
+        }
+        Ok(())
+    }
+
+    /// Everything is said: ends the write side and gives the peer a moment to read it and close, if it may have
+    /// something on the way that closing now would answer with a reset.
+    async fn part(&mut self) -> Result<(), Broken> {
+        poll_fn(|context| self.stream.poll_shutdown(context)).await?;
+        let begun_at = Instant::now();
+        let drains = *self.world.phase.borrow() >= Phase::Draining;
+        let last = begun_at + if drains { LINGER } else { LINGER_MAX };
+        self.last_activity = begun_at;
+        self.input = match self.input {
+            InputSide::Frames => InputSide::Discarded { bytes: 0 },
+            input => input,
+        };
+        loop {
+            let until = last.min(self.last_activity + LINGER);
+            let discarded = poll_fn(|context| match self.input {
+                InputSide::Ended => Poll::Ready(Ok(())),
+                _ => self.poll_discard(context),
+            });
+            match tokio::time::timeout_at(until.into(), discarded).await {
+                Ok(result) => result?,
+                Err(_) => return Ok(()),
+            }
+            if matches!(self.input, InputSide::Ended) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn read_timeout(session: &Session, timeouts: &TimeoutSettings) -> Duration {
+    if session.is_greeting() { timeouts.handshake } else { timeouts.read }
+}

@@ -1,0 +1,238 @@
+//! Bytes in, frames out: an incremental reader that knows no socket.
+//!
+//! A frame that lies whole in what was read is handed on without a copy. Only a head that is cut off is kept, and a
+//! body that is still arriving is read into the memory that the worker will use.
+
+use windlass_protocol::{Kind, KindNumber, PREFACE, PREFIX_BYTES, Prefix, Violation};
+use zeroize::Zeroizing;
+
+/// Reads one connection's bytes.
+pub(crate) struct Inbound<B> {
+    state: State<B>,
+    /// The start of a head that is not complete.
+    partial: Vec<u8>,
+    /// Whether `partial` was handed out as an item and is to be forgotten.
+    handed_out: bool,
+}
+
+/// What the next byte belongs to.
+enum State<B> {
+    /// Next: [`State::Head`].
+    Preface,
+    /// Next: itself, [`State::Body`] or [`State::Skip`].
+    Head,
+    /// Next: [`State::Head`].
+    Body(Arriving<B>),
+    /// Next: [`State::Head`].
+    Skip(u64),
+}
+
+/// A body that is still coming, with what waits for it.
+pub(crate) struct Arriving<B> {
+    pub(crate) waiting: B,
+    pub(crate) body: Body,
+    body_len: usize,
+}
+
+/// The memory of a body, of exactly its length.
+pub(crate) enum Body {
+    Open(Vec<u8>),
+    Secret(Zeroizing<Vec<u8>>),
+}
+
+impl Body {
+    pub(crate) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Open(bytes) => bytes,
+            Self::Secret(bytes) => bytes,
+        }
+    }
+}
+
+/// What was read.
+pub(crate) enum Item<'i, 'd, B> {
+    Preface,
+    /// A request. Its body follows the head; when it is not whole yet, the caller says what becomes of it with
+    /// [`Inbound::arrive`] or [`Inbound::skip`], else it is in `body`.
+    Work {
+        prefix: Prefix,
+        header: &'i [u8],
+        body: Option<&'d [u8]>,
+    },
+    /// Any other frame of version 1; only Ping and Pong have their body with them, others are skipped.
+    Frame {
+        kind: Kind,
+        prefix: Prefix,
+        header: &'i [u8],
+        body: &'i [u8],
+    },
+    /// The body that [`Inbound::arrive`] waited for.
+    Arrived(Arriving<B>),
+}
+
+/// Bytes that are not the protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Misread {
+    /// The first bytes are not the preface; here is what came instead.
+    NotThePreface(Vec<u8>),
+    Violation(Violation),
+}
+
+impl<B> Inbound<B> {
+    pub(crate) fn new() -> Self {
+        Self { state: State::Preface, partial: Vec::new(), handed_out: false }
+    }
+
+    /// Whether the next byte would start something new.
+    pub(crate) fn at_boundary(&self) -> bool {
+        matches!(self.state, State::Head) && (self.partial.is_empty() || self.handed_out)
+    }
+
+    /// The body whose bytes may be read straight from the socket, with how many are missing.
+    pub(crate) fn arriving(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        match &mut self.state {
+            State::Body(arriving) => {
+                let body = arriving.body.bytes_mut();
+                let missing = arriving.body_len - body.len();
+                Some((body, missing))
+            }
+            _ => None,
+        }
+    }
+
+    /// Waits for the body of the request handed out last.
+    pub(crate) fn arrive(&mut self, waiting: B, mut body: Body, body_len: usize) {
+        body.bytes_mut().reserve_exact(body_len);
+        self.state = State::Body(Arriving { waiting, body, body_len });
+    }
+
+    /// Gives up the body that is arriving: what is missing of it will be skipped.
+    pub(crate) fn abandon(&mut self) -> Option<B> {
+        match std::mem::replace(&mut self.state, State::Head) {
+            State::Body(mut arriving) => {
+                self.skip((arriving.body_len - arriving.body.bytes_mut().len()) as u64);
+                Some(arriving.waiting)
+            }
+            state => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    /// Skips the next `bytes`.
+    pub(crate) fn skip(&mut self, bytes: u64) {
+        if bytes > 0 {
+            self.state = State::Skip(bytes);
+        }
+    }
+
+    /// The next item in `data`, which is moved past it. `None` when `data` is used up.
+    pub(crate) fn next<'i, 'd: 'i>(
+        &'i mut self,
+        data: &mut &'d [u8],
+    ) -> Result<Option<Item<'i, 'd, B>>, Misread> {
+        if self.handed_out {
+            self.partial = Vec::new();
+            self.handed_out = false;
+        }
+        let (kind, prefix) = loop {
+            match &mut self.state {
+                State::Preface => {
+                    if !self.fill(data, PREFACE.len()) && PREFACE.starts_with(&self.partial) {
+                        return Ok(None);
+                    }
+                    let read = std::mem::take(&mut self.partial);
+                    if read != PREFACE {
+                        return Err(Misread::NotThePreface(read));
+                    }
+                    self.state = State::Head;
+                    return Ok(Some(Item::Preface));
+                }
+                State::Skip(left) => {
+                    let skipped = data.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *data = &data[skipped..];
+                    *left -= skipped as u64;
+                    if *left > 0 {
+                        return Ok(None);
+                    }
+                    self.state = State::Head;
+                }
+                State::Body(arriving) => {
+                    let body = arriving.body.bytes_mut();
+                    let taken = data.len().min(arriving.body_len - body.len());
+                    body.extend_from_slice(&data[..taken]);
+                    *data = &data[taken..];
+                    if body.len() < arriving.body_len {
+                        return Ok(None);
+                    }
+                    if let State::Body(arriving) = std::mem::replace(&mut self.state, State::Head) {
+                        return Ok(Some(Item::Arrived(arriving)));
+                    }
+                }
+                State::Head => {
+                    let Some(prefix) = self.peek_prefix(data) else { return Ok(None) };
+                    match prefix.check().map_err(Misread::Violation)? {
+                        KindNumber::Known(kind) => break (kind, prefix),
+                        // Of a later version: the prefix goes with the rest. `check` refuses what is undefined.
+                        KindNumber::Skip | KindNumber::Undefined => {
+                            let kept = self.partial.len() as u64;
+                            self.partial = Vec::new();
+                            self.skip(prefix.frame_bytes() - kept);
+                        }
+                    }
+                }
+            }
+        };
+
+        let in_head = match kind {
+            Kind::Ping | Kind::Pong => prefix.body_len as usize,
+            _ => 0,
+        };
+        let head_len = PREFIX_BYTES + usize::from(prefix.header_len) + in_head;
+        let head = match data.split_at_checked(head_len) {
+            Some((head, rest)) if self.partial.is_empty() => {
+                *data = rest;
+                Some(head)
+            }
+            _ if self.fill(data, head_len) => {
+                self.handed_out = true;
+                None
+            }
+            _ => return Ok(None),
+        };
+        let whole_body = match kind {
+            Kind::Work => data.split_at_checked(prefix.body_len as usize).map(|(body, rest)| {
+                *data = rest;
+                body
+            }),
+            _ => {
+                self.skip(u64::from(prefix.body_len) - in_head as u64);
+                None
+            }
+        };
+        let head: &'i [u8] = head.unwrap_or(&self.partial);
+        let (header, body) = head[PREFIX_BYTES..].split_at(usize::from(prefix.header_len));
+        Ok(Some(match kind {
+            Kind::Work => Item::Work { prefix, header, body: whole_body },
+            _ => Item::Frame { kind, prefix, header, body },
+        }))
+    }
+
+    /// The prefix that comes next, without taking it. What is cut off is kept.
+    fn peek_prefix(&mut self, data: &mut &[u8]) -> Option<Prefix> {
+        if self.partial.is_empty() && data.len() >= PREFIX_BYTES {
+            return Prefix::peek(data);
+        }
+        self.fill(data, PREFIX_BYTES);
+        Prefix::peek(&self.partial)
+    }
+
+    /// Moves bytes from `data` until `len` are kept; whether they are.
+    fn fill(&mut self, data: &mut &[u8], len: usize) -> bool {
+        let taken = data.len().min(len.saturating_sub(self.partial.len()));
+        self.partial.extend_from_slice(&data[..taken]);
+        *data = &data[taken..];
+        self.partial.len() >= len
+    }
+}

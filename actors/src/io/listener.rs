@@ -1,0 +1,384 @@
+//! Owns: one listening socket. Receives: connections, the phases of the daemon. Sends: connections into tasks of
+//! their own. Ends when: the drain has begun and the backlog is accepted, or the socket fails. Never: reads or
+//! writes a byte itself, or grows a thread.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use thiserror::Error;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use super::IoWorld;
+use super::connection::Connection;
+use super::refusal::{REFUSALS_MAX, refuse};
+use super::stream::{Peer, Stream};
+use crate::lifecycle::Phase;
+use crate::settings::{ListenAddress, UnixAddress};
+use crate::telemetry::add;
+
+/// Connections that the kernel keeps for us while we are busy; it lowers this to `net.core.somaxconn` itself.
+const BACKLOG: i32 = 4096;
+
+/// Pause after the system had no descriptor or memory for a connection.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often an ongoing shortage is logged.
+const EXHAUSTED_LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// An address that cannot be listened on.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}: {source}; {hint}")]
+pub struct BindError {
+    /// The address, as the client writes it.
+    pub address: String,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
+/// A listening socket that nobody accepts from yet.
+pub(crate) struct BoundListener {
+    pub(crate) address: ListenAddress,
+    socket: ListeningSocket,
+}
+
+enum ListeningSocket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket; removed when dropped, if it is still ours.
+struct SocketFile {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// A socket that cannot be accepted from any more.
+#[derive(Debug, Error)]
+#[error("accepting on {address} failed: {source}")]
+pub(crate) struct ListenerError {
+    pub(crate) address: String,
+    #[source]
+    source: io::Error,
+}
+
+impl BoundListener {
+    /// Binds and listens.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], which names the address.
+    pub(crate) fn bind(address: &ListenAddress) -> Result<Self, BindError> {
+        let bound = match address {
+            ListenAddress::Tcp(tcp) => bind_tcp(*tcp).map(ListeningSocket::Tcp),
+            ListenAddress::Unix(unix) => {
+                bind_unix(unix).map(|(socket, file)| ListeningSocket::Unix(socket, file))
+            }
+        };
+        bound.map(|socket| Self { address: address.clone(), socket }).map_err(|source| BindError {
+            address: address.to_string(),
+            hint: hint(&source),
+            source,
+        })
+    }
+
+    /// The address that was bound, with the port that the system chose where 0 was asked for.
+    pub(crate) fn local_address(&self) -> ListenAddress {
+        match &self.socket {
+            ListeningSocket::Tcp(socket) => {
+                socket.local_addr().map_or_else(|_| self.address.clone(), ListenAddress::Tcp)
+            }
+            ListeningSocket::Unix(..) => self.address.clone(),
+        }
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another address",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        io::ErrorKind::PermissionDenied => {
+            "the daemon's user may not; choose a port above 1023 or another directory"
+        }
+        io::ErrorKind::NotFound => "create the directory first",
+        _ => "see the [listen] section of the configuration",
+    }
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a daemon that has just ended do not keep its successor from listening.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Binds in a private directory, sets rights and owner there, and moves the socket to its place, so that nobody ever
+/// sees it with other rights. A stale file at the place is replaced by the move; a live one is left alone.
+fn bind_unix(address: &UnixAddress) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
+    refuse_live(&address.path)?;
+    let parent = address.path.parent().unwrap_or(Path::new("/"));
+    let private = parent.join(format!(".windlass-{}", std::process::id()));
+    std::fs::DirBuilder::new().create_private(&private)?;
+    let bound = bind_unix_in(&private, address);
+    // The socket has left it, or was never made.
+    drop(std::fs::remove_dir_all(&private));
+    bound
+}
+
+fn bind_unix_in(
+    private: &Path,
+    address: &UnixAddress,
+) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
+    let path = private.join("s");
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(&path)?)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(address.mode))?;
+    if address.uid.is_some() || address.gid.is_some() {
+        std::os::unix::fs::chown(&path, address.uid, address.gid)?;
+    }
+    socket.listen(BACKLOG)?;
+    let metadata = std::fs::symlink_metadata(&path)?;
+    std::fs::rename(&path, &address.path)?;
+    let file = SocketFile { path: address.path.clone(), inode: (metadata.dev(), metadata.ino()) };
+    Ok((socket.into(), file))
+}
+
+trait PrivateDirectory {
+    fn create_private(&mut self, path: &Path) -> io::Result<()>;
+}
+
+impl PrivateDirectory for std::fs::DirBuilder {
+    fn create_private(&mut self, path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        match self.mode(0o700).create(path) {
+            // Left behind by a process that had our id and died here.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                std::fs::remove_dir_all(path)?;
+                self.create(path)
+            }
+            created => created,
+        }
+    }
+}
+
+/// Whether something at `path` must not be replaced: a socket that answers, or a file that is none.
+fn refuse_live(path: &Path) -> io::Result<()> {
+    let metadata = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata?,
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket stands there"));
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A full backlog of a live daemon must not make us wait.
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode);
+        if ours {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// The actor of one listening socket.
+pub(crate) struct Listener {
+    world: Arc<IoWorld>,
+    address: ListenAddress,
+    socket: AcceptingSocket,
+    refusals: Arc<Semaphore>,
+    exhausted: Exhausted,
+}
+
+enum AcceptingSocket {
+    Tcp(TcpListener),
+    /// The file goes with the socket.
+    Unix {
+        socket: UnixListener,
+        _file: SocketFile,
+    },
+}
+
+/// A shortage of descriptors or memory, logged once a second.
+#[derive(Default)]
+struct Exhausted {
+    logged_at: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Listener {
+    /// Registers the socket with the runtime that this is called on.
+    pub(crate) fn new(world: Arc<IoWorld>, bound: BoundListener) -> Result<Self, ListenerError> {
+        let name = bound.address.to_string();
+        let socket = match bound.socket {
+            ListeningSocket::Tcp(socket) => TcpListener::from_std(socket).map(AcceptingSocket::Tcp),
+            ListeningSocket::Unix(socket, file) => {
+                UnixListener::from_std(socket).map(|socket| AcceptingSocket::Unix { socket, _file: file })
+            }
+        };
+        let socket = socket.map_err(|source| ListenerError { address: name, source })?;
+        let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+        Ok(Self { world, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
+    }
+
+    /// Accepts until the drain begins, then what the backlog still holds.
+    ///
+    /// # Errors
+    ///
+    /// When the socket itself has failed; what single connections do wrong is logged and counted.
+    pub(crate) async fn run(mut self) -> Result<(), ListenerError> {
+        let mut phase = self.world.phase.clone();
+        while *phase.borrow_and_update() < Phase::Draining {
+            let accepted = tokio::select! {
+                biased;
+                changed = phase.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.welcome(stream, peer),
+                Err(error) => self.accept_failed(error).await?,
+            }
+        }
+        self.accept_backlog();
+        tracing::debug!(address = %self.address, "stopped listening");
+        Ok(())
+    }
+
+    /// Connections whose clients believe themselves connected are not turned away with a reset.
+    fn accept_backlog(&mut self) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        for _ in 0..BACKLOG {
+            match self.socket.poll_accept(&mut context) {
+                std::task::Poll::Ready(Ok((stream, peer))) => self.welcome(stream, peer),
+                std::task::Poll::Ready(Err(error)) if !is_exhausted(&error) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn welcome(&self, stream: Stream, peer: Peer) {
+        let world = &self.world;
+        let limit = world.settings.load().limits.connections_max;
+        let Some(resident) = world.census.enter(limit) else {
+            add(&world.metrics.connections_refused, 1);
+            tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
+            let (refusals, load) = (Arc::clone(&self.refusals), world.load());
+            match stream {
+                Stream::Tcp(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
+                Stream::Unix(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
+            }
+            return;
+        };
+        if let Stream::Tcp(stream) = &stream
+            && let Err(error) = stream.set_nodelay(true)
+        {
+            tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+        }
+        let number = world.connection_numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        add(&world.metrics.connections_accepted, 1);
+        tracing::debug!(connection = number, %peer, "connection accepted");
+        tokio::spawn(Connection::new(Arc::clone(world), stream, peer, number, resident).run());
+    }
+
+    async fn accept_failed(&mut self, error: io::Error) -> Result<(), ListenerError> {
+        add(&self.world.metrics.accept_errors, 1);
+        if is_exhausted(&error) {
+            self.exhausted.note(&self.address, &error);
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            Ok(())
+        } else if is_peer_fault(&error) {
+            tracing::debug!(address = %self.address, %error, "a connection was gone before it was accepted");
+            Ok(())
+        } else {
+            Err(ListenerError { address: self.address.to_string(), source: error })
+        }
+    }
+}
+
+impl AcceptingSocket {
+    /// Cancel safe: no connection is lost when this is dropped.
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        std::future::poll_fn(|context| self.poll_accept(context)).await
+    }
+
+    fn poll_accept(
+        &self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<(Stream, Peer)>> {
+        match self {
+            Self::Tcp(socket) => socket
+                .poll_accept(context)
+                .map_ok(|(stream, address)| (Stream::Tcp(stream), Peer::Tcp(address))),
+            Self::Unix { socket, .. } => socket.poll_accept(context).map_ok(|(stream, _)| {
+                let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+                (Stream::Unix(stream), Peer::Unix { uid })
+            }),
+        }
+    }
+}
+
+impl Exhausted {
+    fn note(&mut self, address: &ListenAddress, error: &io::Error) {
+        self.unlogged += 1;
+        let now = Instant::now();
+        if self.logged_at.is_none_or(|at| now >= at + EXHAUSTED_LOG_EVERY) {
+            tracing::error!(
+                %address, %error, times = self.unlogged,
+                "no connection can be accepted; raise LimitNOFILE or lower limits.connections"
+            );
+            self.logged_at = Some(now);
+            self.unlogged = 0;
+        }
+    }
+}
+
+/// Whether the system is out of something that comes back.
+fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether it was the connection that failed, not the socket (accept(2), "Error handling").
+fn is_peer_fault(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let of_the_network = [
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::PERM,
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::TIMEDOUT,
+    ];
+    of_the_network.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}

@@ -1,0 +1,58 @@
+//! The I/O world: listeners, connections, and what they share. It never computes and never blocks.
+
+mod census;
+mod connection;
+mod inbound;
+mod inflight;
+mod listener;
+mod outbox;
+mod refusal;
+mod session;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::cpu::Workers;
+use crate::lifecycle::Phase;
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+
+pub(crate) use census::Census;
+pub use listener::BindError;
+pub(crate) use listener::{BoundListener, Listener, ListenerError};
+
+/// What all listeners and connections share.
+pub(crate) struct IoWorld {
+    /// The snapshot in force; a request keeps the one that it was admitted under.
+    pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) census: Arc<Census>,
+    pub(crate) connection_numbers: AtomicU64,
+    /// What the daemon calls itself in Welcome.
+    pub(crate) server: String,
+    /// Where HTTP is spoken, for those who try it on the native port.
+    pub(crate) http_hint: String,
+    pub(crate) n_workers: usize,
+}
+
+impl IoWorld {
+    /// How busy the daemon is: 0 is idle, 50 all workers busy and nothing waiting, 100 a full queue.
+    pub(crate) fn load(&self) -> u8 {
+        let bridge = &self.workers.bridge;
+        let busy = 50 * bridge.places.awake().min(self.n_workers) / self.n_workers;
+        let capacity = self.settings.load().queue.capacity.get();
+        let full = 50 * bridge.waiting_jobs().min(capacity) / capacity;
+        u8::try_from(busy + full).unwrap_or(100)
+    }
+
+    /// Most requests that may wait and run together.
+    pub(crate) fn slots_max(&self, settings: &Settings) -> usize {
+        settings.queue.capacity.get().saturating_add(self.n_workers)
+    }
+}

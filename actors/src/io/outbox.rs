@@ -1,0 +1,150 @@
+//! What a connection has to say and its peer has not taken yet.
+//!
+//! Small frames are gathered into one piece, large bodies stay where the worker put them; all of it leaves in
+//! vectored writes. What an answer holds is freed when its last byte is written.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use serde::Serialize;
+use windlass_protocol::{Kind, append_frame, append_frame_head};
+
+use super::stream::Stream;
+use crate::dispatch::HeldBytes;
+
+/// Bodies up to this size are copied behind their head: cheaper than a piece of their own.
+const COPY_BYTES_MAX: usize = 4096;
+
+/// Most pieces of one vectored write.
+const SLICES_MAX: usize = 32;
+
+/// Frames on their way out.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pieces: VecDeque<Piece>,
+    /// Written already of the first piece.
+    written: usize,
+    bytes: usize,
+}
+
+struct Piece {
+    content: Content,
+    held: Option<HeldBytes>,
+}
+
+enum Content {
+    Gathered(Vec<u8>),
+    Body(Bytes),
+}
+
+impl Content {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Gathered(bytes) => bytes,
+            Self::Body(bytes) => bytes,
+        }
+    }
+}
+
+impl Outbox {
+    /// Adds raw bytes, such as the preface.
+    pub(crate) fn push_raw(&mut self, bytes: &[u8]) {
+        self.gather(|out| out.extend_from_slice(bytes));
+    }
+
+    /// Adds a frame with a small body or none.
+    pub(crate) fn push_frame(&mut self, kind: Kind, id: u64, header: &impl Serialize, body: &[u8]) {
+        self.gather(|out| append_frame(out, kind, id, header, body));
+    }
+
+    /// Adds a frame with the output of a job, and what that holds.
+    ///
+    /// # Panics
+    ///
+    /// If the body is longer than a frame can say; the output limit of every connection is below that.
+    pub(crate) fn push_answer(
+        &mut self,
+        kind: Kind,
+        id: u64,
+        header: &impl Serialize,
+        body: Bytes,
+        held: HeldBytes,
+    ) {
+        if body.len() <= COPY_BYTES_MAX {
+            self.gather(|out| append_frame(out, kind, id, header, &body));
+            self.hold(held);
+        } else {
+            let body_len = u32::try_from(body.len()).expect("the output limit of a connection fits a frame");
+            self.gather(|out| append_frame_head(out, kind, id, header, body_len));
+            self.bytes += body.len();
+            self.pieces.push_back(Piece { content: Content::Body(body), held: Some(held) });
+        }
+    }
+
+    fn gather(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        if !matches!(self.pieces.back(), Some(Piece { content: Content::Gathered(_), .. })) {
+            self.pieces.push_back(Piece { content: Content::Gathered(Vec::new()), held: None });
+        }
+        let Some(Piece { content: Content::Gathered(out), .. }) = self.pieces.back_mut() else {
+            unreachable!("a gathering piece was just put there")
+        };
+        let before = out.len();
+        append(out);
+        self.bytes += out.len() - before;
+    }
+
+    fn hold(&mut self, more: HeldBytes) {
+        if let Some(piece) = self.pieces.back_mut() {
+            match &mut piece.held {
+                Some(held) => held.absorb(more),
+                None => piece.held = Some(more),
+            }
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Bytes not written yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Writes until everything is written or the peer takes no more for now; says how much it took.
+    pub(crate) fn poll_flush(
+        &mut self,
+        stream: &mut Stream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let n_pieces = self.pieces.len().min(SLICES_MAX);
+        let taken = if n_pieces == 1 {
+            let rest = &self.pieces[0].content.as_slice()[self.written..];
+            ready!(stream.poll_write(context, &[IoSlice::new(rest)]))?
+        } else {
+            let mut slices = std::array::from_fn::<_, SLICES_MAX, _>(|_| IoSlice::new(&[]));
+            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                *slice = IoSlice::new(piece.content.as_slice());
+            }
+            slices[0] = IoSlice::new(&self.pieces[0].content.as_slice()[self.written..]);
+            ready!(stream.poll_write(context, &slices[..n_pieces]))?
+        };
+        self.advance(taken);
+        Poll::Ready(if taken == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(taken) })
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.bytes -= taken;
+        self.written += taken;
+        while let Some(first) = self.pieces.front() {
+            let len = first.content.as_slice().len();
+            if self.written < len {
+                return;
+            }
+            self.written -= len;
+            self.pieces.pop_front();
+        }
+    }
+}

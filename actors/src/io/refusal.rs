@@ -1,0 +1,49 @@
+//! A short, clear word to a connection for which there is no place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use windlass_protocol::{Extensions, Failure, FailureCode, GoAway, Kind, PREFACE, append_frame};
+
+/// Refusals said at the same time; beyond that, connections are closed without a word. Their descriptors come from
+/// those that are kept back.
+pub(crate) const REFUSALS_MAX: usize = 64;
+
+/// How long a refused peer has to read.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// What a refused peer may send before it reads.
+const DISCARD_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Says that all places for connections are taken.
+pub(crate) async fn refuse<S>(mut stream: S, places: Arc<Semaphore>, limit: usize, load: u8)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let Ok(_place) = places.try_acquire() else { return };
+    let message = format!("{limit} connections are open, the most that limits.connections allows");
+    let failure = Failure {
+        code: FailureCode::OVERLOADED.number(),
+        message: &message,
+        retry_after: None,
+        retry_safe: true,
+        load,
+        extensions: Extensions::default(),
+    };
+    let go_away =
+        GoAway { last_id: 0, reason: FailureCode::OVERLOADED.number(), extensions: Extensions::default() };
+    let mut words = PREFACE.to_vec();
+    append_frame(&mut words, Kind::Failure, 0, &failure, &[]);
+    append_frame(&mut words, Kind::GoAway, 0, &go_away, &[]);
+    // Whatever fails here, the peer is gone or does not read; there is nobody left to tell.
+    drop(
+        tokio::time::timeout(LINGER, async {
+            stream.write_all(&words).await?;
+            stream.shutdown().await?;
+            tokio::io::copy(&mut (&mut stream).take(DISCARD_BYTES_MAX), &mut tokio::io::sink()).await
+        })
+        .await,
+    );
+}

@@ -1,0 +1,357 @@
+//! Owns: every other actor, and the phase they are in. Receives: orders (drain, reload, report), the ends of
+//! listeners. Sends: the phase, observations of it. Ends when: a drain has ended. Never: serves a request itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::cpu::{PoolError, Workers, thread_name};
+use crate::dispatch::{Bridge, Budget, Failure};
+use crate::io::{BindError, BoundListener, Census, IoWorld, Listener, ListenerError};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::settings::{ListenAddress, PoolSettings, Settings};
+use crate::telemetry::{Metrics, add};
+
+/// Restarts of listeners within [`RESTART_WINDOW`] before the daemon gives up, so that systemd starts it afresh.
+const RESTARTS_MAX: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// How often a drain says what it is still waiting for.
+const REPORT_EVERY: Duration = Duration::from_secs(2);
+
+/// After the end of the grace, for the last answers to be written and read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// All that is decided before anything is started.
+pub struct Plan {
+    /// What a reload may change.
+    pub settings: Settings,
+    /// The CPU world.
+    pub pool: PoolSettings,
+    /// Where to listen for the native protocol.
+    pub listen: Vec<ListenAddress>,
+    /// Names of all operations that the program knows, in the order of their
+    /// [`OperationIndex`](crate::operation::OperationIndex).
+    pub operations: Vec<&'static str>,
+    /// What the daemon calls itself.
+    pub server: String,
+    /// Added to the answer to HTTP on the native port; empty or "; ..." naming the address.
+    pub http_hint: String,
+}
+
+/// A daemon that could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The CPU threads cannot be started.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The runtime does not take a socket.
+    #[error("cannot start listening: {0}")]
+    Listen(String),
+}
+
+/// What the supervisor is told to do.
+pub enum Order {
+    /// Finish what was accepted and end.
+    Drain {
+        /// For the log, such as the signal's name.
+        why: &'static str,
+    },
+    /// Take these settings from now on.
+    Reload(Box<Settings>),
+    /// Log what every worker is doing.
+    Report,
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything accepted was finished.
+    Clean,
+    /// `drain.timeout` passed before.
+    Incomplete,
+    /// Listeners failed too often; what had been accepted was finished.
+    Failed,
+}
+
+/// What the supervisor tells the one who started it, for the service manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observation {
+    /// A phase was entered.
+    Entered(Phase),
+    /// A drain goes on.
+    Waiting {
+        /// Connections that are not closed yet.
+        connections: usize,
+        /// Requests that wait or run.
+        requests: usize,
+        /// Until the current phase ends.
+        left: Duration,
+    },
+}
+
+/// The actor that starts, watches and ends all others.
+pub struct Supervisor {
+    world: Arc<IoWorld>,
+    lifecycle: Lifecycle,
+    listeners: JoinSet<(ListenAddress, Result<(), ListenerError>)>,
+    addresses: Vec<ListenAddress>,
+    restarts: Restarts,
+}
+
+impl Supervisor {
+    /// Binds every address, starts the workers, then the listeners. Has to be called on the I/O runtime.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that cannot be had; nothing is left running then.
+    pub fn start(plan: Plan) -> Result<Self, StartError> {
+        let bound =
+            plan.listen.iter().map(BoundListener::bind).collect::<Result<Vec<BoundListener>, BindError>>()?;
+        let n_workers = plan.pool.threads.get();
+        let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
+        let slots_max = plan.settings.queue.capacity.get().saturating_add(n_workers);
+        let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
+        let bridge = Arc::new(Bridge::new(n_workers, slots_max, budget));
+        let workers = Workers::start(&plan.pool, bridge, Arc::clone(&metrics))?;
+        let (lifecycle, phase) = Lifecycle::new();
+        let world = Arc::new(IoWorld {
+            settings: ArcSwap::from_pointee(plan.settings),
+            workers,
+            metrics,
+            phase,
+            census: Arc::new(Census::default()),
+            connection_numbers: AtomicU64::new(0),
+            server: plan.server,
+            http_hint: plan.http_hint,
+            n_workers,
+        });
+        let mut supervisor = Self {
+            world,
+            lifecycle,
+            listeners: JoinSet::new(),
+            addresses: bound.iter().map(BoundListener::local_address).collect(),
+            restarts: Restarts::default(),
+        };
+        for listener in bound {
+            supervisor.listen(listener).map_err(|error| StartError::Listen(error.to_string()))?;
+        }
+        Ok(supervisor)
+    }
+
+    /// The addresses that are listened on, with the ports that the system chose.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// Serves until a drain has ended. A closed `orders` channel is an order to drain.
+    pub async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        mut observe: impl FnMut(Observation),
+    ) -> Ending {
+        let failed = loop {
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(Order::Drain { why }) => {
+                        tracing::info!(why, "draining");
+                        break false;
+                    }
+                    None => break false,
+                    Some(Order::Reload(settings)) => self.reload(*settings),
+                    Some(Order::Report) => self.report(),
+                },
+                Some(ended) = self.listeners.join_next() => {
+                    if !self.restart(ended) {
+                        tracing::error!(
+                            restarts = RESTARTS_MAX, within_seconds = RESTART_WINDOW.as_secs(),
+                            "listeners fail too often; draining to be started afresh"
+                        );
+                        break true;
+                    }
+                }
+            }
+        };
+        let ending = self.drain(&mut orders, &mut observe).await;
+        if failed && ending == Ending::Clean { Ending::Failed } else { ending }
+    }
+
+    fn listen(&mut self, bound: BoundListener) -> Result<(), ListenerError> {
+        let address = bound.address.clone();
+        tracing::info!(address = %bound.local_address(), "listening");
+        let listener = Listener::new(Arc::clone(&self.world), bound)?;
+        self.listeners.spawn(async move { (address, listener.run().await) });
+        Ok(())
+    }
+
+    /// Starts a listener again that has ended by itself. Whether that may still be tried.
+    fn restart(
+        &mut self,
+        ended: Result<(ListenAddress, Result<(), ListenerError>), tokio::task::JoinError>,
+    ) -> bool {
+        let address = match ended {
+            Ok((address, result)) => {
+                tracing::error!(%address, error = ?result.err(), "a listener ended; starting it again");
+                address
+            }
+            Err(error) => {
+                // Its address went with it; the daemon cannot serve all of its addresses any more.
+                tracing::error!(%error, "a listener panicked; this is a bug");
+                return false;
+            }
+        };
+        add(&self.world.metrics.listener_restarts, 1);
+        while self.restarts.allows(Instant::now()) {
+            let listening = BoundListener::bind(&address)
+                .map_err(|error| error.to_string())
+                .and_then(|bound| self.listen(bound).map_err(|error| error.to_string()));
+            match listening {
+                Ok(()) => return true,
+                Err(error) => tracing::error!(%address, error, "the listener cannot be started again"),
+            }
+        }
+        false
+    }
+
+    fn reload(&self, settings: Settings) {
+        self.world.settings.store(Arc::new(settings));
+        add(&self.world.metrics.reloads, 1);
+        tracing::info!("new settings are in force; requests keep the ones that they were admitted under");
+    }
+
+    /// SIGUSR1: one line for each worker.
+    fn report(&self) {
+        let metrics = &self.world.metrics;
+        let uptime = Instant::now() - metrics.started_at;
+        for (index, worker) in metrics.workers.iter().enumerate() {
+            let name = thread_name(index);
+            match worker.running() {
+                Some(running) => tracing::info!(
+                    worker = name,
+                    operation = metrics.operations.get(usize::from(running.operation.0)),
+                    connection = running.client,
+                    for_ms =
+                        u64::try_from(uptime.saturating_sub(running.since).as_millis()).unwrap_or(u64::MAX),
+                    "worker is busy"
+                ),
+                None => tracing::info!(worker = name, "worker is idle"),
+            }
+        }
+        let bridge = &self.world.workers.bridge;
+        tracing::info!(
+            connections = self.world.census.open(),
+            waiting = bridge.waiting_jobs(),
+            admitted = bridge.admission.slots(),
+            held_bytes = bridge.admission.held_bytes(),
+            work_bytes = bridge.budget.work_bytes(),
+            "daemon"
+        );
+    }
+
+    async fn drain(
+        &mut self,
+        orders: &mut mpsc::Receiver<Order>,
+        observe: &mut impl FnMut(Observation),
+    ) -> Ending {
+        let drain = self.world.settings.load().drain.clone();
+        if !drain.quiet.is_zero() {
+            self.enter(Phase::Quiet, observe);
+            tokio::time::sleep(drain.quiet).await;
+        }
+        // Nobody is listened to any more; what still comes over the channel must not hold its senders up.
+        orders.close();
+
+        self.enter(Phase::Draining, observe);
+        let begun_at = Instant::now();
+        if self.emptied(begun_at + drain.timeout, observe).await {
+            tracing::info!(took_ms = millis(begun_at.elapsed()), "drained");
+            return Ending::Clean;
+        }
+
+        self.enter(Phase::Cancelling, observe);
+        tracing::warn!(
+            timeout_ms = millis(drain.timeout),
+            requests = self.world.workers.bridge.admission.slots(),
+            "drain.timeout passed; stopping what is left"
+        );
+        let bridge = &self.world.workers.bridge;
+        bridge.stop_everything();
+        bridge.fail_waiting(&Failure { retry_safe: true, ..Failure::drain_over() });
+        if !self.emptied(Instant::now() + drain.cancel_grace, observe).await {
+            self.enter(Phase::Over, observe);
+            tracing::error!(
+                grace_ms = millis(drain.cancel_grace),
+                connections = self.world.census.open(),
+                "drain.cancel_grace passed; answering for what still runs"
+            );
+            self.emptied(Instant::now() + LAST_WORDS, observe).await;
+        }
+        Ending::Incomplete
+    }
+
+    fn enter(&self, phase: Phase, observe: &mut impl FnMut(Observation)) {
+        self.lifecycle.advance(phase);
+        observe(Observation::Entered(phase));
+    }
+
+    /// Waits until nobody is connected any more, at most until `deadline`, and says now and then for whom.
+    async fn emptied(&mut self, deadline: Instant, observe: &mut impl FnMut(Observation)) -> bool {
+        let Self { world, listeners, .. } = self;
+        let all_gone = async {
+            // A listener hands over its backlog before it ends, so the census is complete only after the last.
+            while listeners.join_next().await.is_some() {}
+            world.census.empty().await;
+        };
+        tokio::pin!(all_gone);
+        loop {
+            let wake = deadline.min(Instant::now() + REPORT_EVERY);
+            if tokio::time::timeout_at(wake.into(), &mut all_gone).await.is_ok() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let (connections, requests) = (world.census.open(), world.workers.bridge.admission.slots());
+            tracing::info!(
+                connections,
+                requests,
+                left_ms = millis(left),
+                "still waiting for requests in flight"
+            );
+            observe(Observation::Waiting { connections, requests, left });
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When listeners were restarted lately.
+#[derive(Default)]
+struct Restarts(VecDeque<Instant>);
+
+impl Restarts {
+    /// Whether one more restart is within the limit; counts it if so.
+    fn allows(&mut self, now: Instant) -> bool {
+        while self.0.front().is_some_and(|at| now.saturating_duration_since(*at) > RESTART_WINDOW) {
+            self.0.pop_front();
+        }
+        let allowed = self.0.len() < RESTARTS_MAX;
+        if allowed {
+            self.0.push_back(now);
+        }
+        allowed
+    }
+}
