@@ -278,6 +278,38 @@ fn table(head: &str) -> Vec<Vec<String>> {
     lines.take_while(|line| line.starts_with('|')).map(cells).collect()
 }
 
+/// W-28, W-30
+#[test]
+fn the_tables_of_fields_are_those_of_the_second_reading() {
+    let text = spec();
+    let mut shown = Vec::new();
+    for section in text.split("\n### 5.").skip(1) {
+        let number: u8 = section.split([' ', '.']).next().unwrap().parse().unwrap();
+        let rows: Vec<(String, String)> = section
+            .lines()
+            .take_while(|line| !line.starts_with("## "))
+            .skip_while(|line| !line.starts_with("| field |"))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned());
+                (cells.next().unwrap(), cells.next().unwrap())
+            })
+            .collect();
+        let (name, mut fields) = support::layout(number);
+        assert!(section.contains(name), "5.{number} is about {name}");
+        if fields.is_empty() {
+            assert!(rows.is_empty() && section.contains("No fields but extensions."), "{name}");
+        } else {
+            fields.push(("extensions".to_owned(), "list".to_owned()));
+            assert_eq!(rows, fields, "{name}");
+        }
+        shown.push(number);
+    }
+    // Ping and Pong share a section.
+    assert_eq!(shown, [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15]);
+}
+
 /// W-70, W-80
 #[test]
 fn the_table_of_codes_is_that_of_the_codec() {

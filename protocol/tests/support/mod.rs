@@ -195,6 +195,26 @@ const KINDS: [(&str, &[(&str, Type)]); 15] = {
     ]
 };
 
+/// Name, and the fields with their types in the words of SPEC.md, of the kind with this number (1 to 15).
+pub(crate) fn layout(kind: u8) -> (&'static str, Vec<(String, String)>) {
+    let (name, types) = KINDS[usize::from(kind) - 1];
+    let in_words = |kind: &Type| match kind {
+        Type::Byte => "byte".to_owned(),
+        Type::Bool => "bool".to_owned(),
+        Type::U16 => "u16".to_owned(),
+        Type::U32 => "u32".to_owned(),
+        Type::U64 => "u64".to_owned(),
+        Type::OptionalU64 => "optional u64".to_owned(),
+        Type::Text(bytes_max) => format!("text ≤ {}", grouped(*bytes_max)),
+        Type::Parameters => "list ≤ 64 of (text ≤ 64, text ≤ 4,096)".to_owned(),
+    };
+    (name, types.iter().map(|(field, kind)| ((*field).to_owned(), in_words(kind))).collect())
+}
+
+fn grouped(number: usize) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+}
+
 /// Reads bytes one field after the other and remembers which bytes each took.
 struct Reader<'a> {
     bytes: &'a [u8],
