@@ -15,6 +15,9 @@ pub const PREFIX_BYTES: usize = 16;
 /// Flag 1, *more*: further parts of this body follow in Data frames. Defined for Work, Data and Reply.
 pub const FLAG_MORE: u8 = 1;
 
+/// Highest id of a request. The one above it stands for *not known yet* in a GoAway.
+pub const REQUEST_ID_MAX: u64 = u64::MAX - 1;
+
 /// The first 16 bytes of every frame, little endian.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Prefix {
@@ -154,7 +157,7 @@ impl Kind {
             Self::Hello | Self::Welcome | Self::GoAway | Self::Close | Self::Closed => {
                 Some(IdRule::Connection)
             }
-            Self::Work | Self::Reply => Some(IdRule::Request),
+            Self::Work | Self::Reply | Self::Query | Self::Info => Some(IdRule::Request),
             _ => None,
         }
     }
@@ -242,10 +245,10 @@ impl Prefix {
                 id: self.id,
                 expected: "it speaks of the connection, which is id 0",
             }),
-            Some(IdRule::Request) if self.id == 0 => Err(Violation::WrongId {
+            Some(IdRule::Request) if self.id == 0 || self.id > REQUEST_ID_MAX => Err(Violation::WrongId {
                 kind: kind.name(),
                 id: self.id,
-                expected: "requests are numbered from 1",
+                expected: "requests are numbered from 1 to 2^64 - 2",
             }),
             _ => Ok(number),
         }
@@ -328,6 +331,7 @@ mod tests {
         assert!(matches!(check(|p| p.header_len = HEADER_BYTES_MAX + 1), Violation::HeaderTooLong { .. }));
         assert!(matches!(check(|p| p.kind = Kind::Cancel.number()), Violation::BodyNotAllowed { .. }));
         assert!(matches!(check(|p| p.id = 0), Violation::WrongId { .. }));
+        assert!(matches!(check(|p| p.id = REQUEST_ID_MAX + 1), Violation::WrongId { .. }));
         assert!(matches!(
             check(|p| {
                 p.kind = Kind::Close.number();

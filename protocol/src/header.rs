@@ -14,7 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::DecodeError;
 use crate::limits::HEADER_BYTES_MAX;
 
-const BYTES_MAX: usize = HEADER_BYTES_MAX as usize;
+/// What decoding one header may add up to. bincode counts 8 bytes for each integer, even one that takes a single byte
+/// on the wire, so this is the most that a header within [`HEADER_BYTES_MAX`] can reach.
+const BYTES_MAX: usize = 8 * HEADER_BYTES_MAX as usize;
 
 fn configuration() -> Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> {
     bincode::config::standard().with_limit::<BYTES_MAX>()

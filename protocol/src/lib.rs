@@ -18,7 +18,8 @@ pub mod client;
 pub use code::{CodeClass, FailureCode};
 pub use error::{DecodeError, Violation};
 pub use frame::{
-    FLAG_MORE, Kind, KindNumber, PREFACE, PREFIX_BYTES, Prefix, append_frame, append_frame_head,
+    FLAG_MORE, Kind, KindNumber, PREFACE, PREFIX_BYTES, Prefix, REQUEST_ID_MAX, append_frame,
+    append_frame_head,
 };
 pub use message::{
     Close, Closed, Credit, Extension, Extensions, Failure, GoAway, Header, Hello, NoFields, PRIORITY_BATCH,

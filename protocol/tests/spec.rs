@@ -1,0 +1,131 @@
+//! SPEC.md is covered: each of its numbered requirements is cited by a test, and no test cites a number that it does
+//! not have. A citation is the number anywhere in a `.rs` file of `protocol/tests`, or in a `.rs` or `.py` file of the
+//! `tests` folder of the workspace, usually as the first line of a test's documentation.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is wrong")]
+
+#[allow(dead_code, reason = "shared by several test programs, each of which uses a part")]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use support::{crate_folder, spec};
+
+/// TO BE CITED: requirements about the behaviour of a daemon or client that no test shows yet. Whoever writes the test
+/// cites the number there and takes it out here; the list only ever shrinks, and an entry that is cited fails the
+/// test below. Requirements marked *(codec)* never stand here.
+const TO_BE_CITED: &[u32] = &[
+    2, 3, 4, 5, 6, 7, 8, 9, // preface and opening
+    19, 20, 27, // frames and headers
+    31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, // ids and answers
+    42, 43, 44, 45, 46, // deadline, priority, load
+    47, 48, 49, 50, 51, 52, 53, 54, // Cancel, Ping, Query
+    55, 56, 57, 58, 59, 60, 61, 62, 63, 64, 65, // the end of a connection
+    66, 67, 68, 69, // violations
+    72, 73, 74, // retries
+    76, 77, 78, // timeouts
+    81, 83, 84, // features and extensions
+    86, 87, // not yet
+];
+
+const SIGN: &str = "W-";
+
+/// The numbers that follow each `W-` of `text`.
+fn numbers(text: &str) -> BTreeSet<u32> {
+    let after = |(place, _): (usize, &str)| {
+        let digits = text[place + SIGN.len()..].split(|letter: char| !letter.is_ascii_digit()).next();
+        let word_before = text[..place].chars().next_back().is_some_and(char::is_alphanumeric);
+        digits.filter(|_| !word_before).and_then(|digits| digits.parse().ok())
+    };
+    text.match_indices(SIGN).filter_map(after).collect()
+}
+
+/// Every requirement of SPEC.md with its first mark, in the order of the document.
+fn requirements() -> Vec<(u32, String)> {
+    let requirement = |line: &str| {
+        let (number, rest) = line.strip_prefix("- **W-")?.split_once("** *(")?;
+        Some((number.parse().unwrap(), rest.split_once(")*")?.0.to_owned()))
+    };
+    spec().lines().filter_map(requirement).collect()
+}
+
+/// The files below `folder` with one of these endings; none where there is no such folder.
+fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .map(|entry| entry.unwrap().path())
+        .flat_map(|path| match path.extension().and_then(|ending| ending.to_str()) {
+            _ if path.is_dir() => files(&path, endings),
+            Some(ending) if endings.contains(&ending) => vec![path],
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+/// Each cited number with the files that cite it. This file cites nothing.
+fn citations() -> BTreeMap<u32, Vec<PathBuf>> {
+    let mut sources = files(&crate_folder().join("tests"), &["rs"]);
+    sources.retain(|path| !path.ends_with("tests/spec.rs"));
+    sources.extend(files(&crate_folder().join("../tests"), &["rs", "py"]));
+    let mut citations: BTreeMap<u32, Vec<PathBuf>> = BTreeMap::new();
+    for path in sources {
+        for number in numbers(&std::fs::read_to_string(&path).unwrap()) {
+            citations.entry(number).or_default().push(path.clone());
+        }
+    }
+    citations
+}
+
+#[test]
+fn requirements_are_numbered_in_order_and_marked() {
+    let requirements = requirements();
+    let marked_lines = spec().lines().filter(|line| line.starts_with("- **W-")).count();
+    assert_eq!(requirements.len(), marked_lines, "a requirement without a mark");
+    assert!(requirements.len() > 50);
+    for pair in requirements.windows(2) {
+        assert!(pair[0].0 < pair[1].0, "{} before {}", pair[0].0, pair[1].0);
+    }
+    for (number, mark) in &requirements {
+        assert!(["codec", "daemon", "client"].contains(&mark.as_str()), "{number} is marked ({mark})");
+    }
+    let defined: BTreeSet<u32> = requirements.iter().map(|(number, _)| *number).collect();
+    let dangling: Vec<_> = numbers(&spec()).difference(&defined).copied().collect();
+    assert!(dangling.is_empty(), "SPEC.md refers to requirements that it does not have: {dangling:?}");
+}
+
+#[test]
+fn every_requirement_is_cited_by_a_test() {
+    let requirements = requirements();
+    let citations = citations();
+    let mut problems = Vec::new();
+    for (number, mark) in &requirements {
+        let waits = TO_BE_CITED.contains(number);
+        match citations.get(number) {
+            None if mark == "codec" => problems.push(format!("W-{number} ({mark}) is not cited by a test")),
+            None if !waits => problems.push(format!("W-{number} ({mark}) is not cited by a test")),
+            Some(paths) if waits => problems.push(format!(
+                "W-{number} is cited by {}: take it out of TO_BE_CITED in protocol/tests/spec.rs",
+                paths[0].display()
+            )),
+            _ => {}
+        }
+        if waits && mark == "codec" {
+            problems.push(format!("W-{number} is about the codec and cannot wait in TO_BE_CITED"));
+        }
+    }
+    let known = |number: &u32| requirements.iter().any(|(known, _)| known == number);
+    for (number, paths) in citations.iter().filter(|(number, _)| !known(number)) {
+        problems.push(format!("{} cites W-{number}, which SPEC.md does not have", paths[0].display()));
+    }
+    for number in TO_BE_CITED.iter().filter(|number| !known(number)) {
+        problems.push(format!("TO_BE_CITED has {number}, which SPEC.md does not have"));
+    }
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn citations_are_found_whole() {
+    let text = format!("{SIGN}12, ({SIGN}3) {SIGN}120. x{SIGN}7 {SIGN} {SIGN}x");
+    assert_eq!(numbers(&text), BTreeSet::from([3, 12, 120]));
+}
