@@ -1,2 +1,7 @@
-//! windlassd
-fn main() {}
+//! The daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    windlass_daemon::main()
+}

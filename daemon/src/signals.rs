@@ -1,0 +1,70 @@
+//! Signals become orders. SIGTERM and SIGINT drain, a second one of either ends the process at once; SIGHUP reloads;
+//! SIGUSR1 reports.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
+use signal_hook::iterator::Signals as Arrivals;
+use tokio::sync::mpsc;
+use windlass_actors::Order;
+
+use crate::exit::Exit;
+use crate::reload::Reloader;
+use crate::systemd;
+
+/// Handlers in place; what arrives waits to be delivered.
+pub(crate) struct Signals(Arrivals);
+
+impl Signals {
+    /// Puts the handlers in place.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses a handler.
+    pub(crate) fn install() -> io::Result<Self> {
+        let told_to_end = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // In this order: the first signal finds the flag down, then raises it; the second one finds it up.
+            let status = i32::from(Exit::DrainIncomplete.status());
+            flag::register_conditional_shutdown(signal, status, Arc::clone(&told_to_end))?;
+            flag::register(signal, Arc::clone(&told_to_end))?;
+        }
+        Arrivals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map(Self)
+    }
+
+    /// Delivers what has arrived and what will, from a thread of its own, where a configuration file may be read
+    /// without holding up the I/O threads.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not give the thread.
+    pub(crate) fn deliver(mut self, orders: mpsc::Sender<Order>, mut reloader: Reloader) -> io::Result<()> {
+        thread::Builder::new().name("windlass-signal".to_owned()).spawn(move || {
+            for signal in self.0.forever() {
+                let order = match signal {
+                    SIGTERM => Order::Drain { why: "SIGTERM" },
+                    SIGINT => Order::Drain { why: "SIGINT" },
+                    SIGUSR1 => Order::Report,
+                    _ => {
+                        systemd::reloading();
+                        let settings = reloader.reload();
+                        systemd::ready();
+                        match settings {
+                            Some(settings) => Order::Reload(Box::new(settings)),
+                            None => continue,
+                        }
+                    }
+                };
+                // A supervisor that drains takes no more orders; the handlers that end the process stay.
+                if orders.blocking_send(order).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(())
+    }
+}
