@@ -20,19 +20,14 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A request that was refused before anything was started.
+    /// A request that was refused before its operation was started.
     pub(crate) fn refused(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), retry_after: None, retry_safe: true }
     }
 
-    /// A request that was refused for what it is; sending it again is useless.
-    pub(crate) fn rejected(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after: None, retry_safe: false }
-    }
-
     /// A request whose operation was started.
     pub(crate) fn ended(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::rejected(code, message)
+        Self { code, message: message.into(), retry_after: None, retry_safe: false }
     }
 
     pub(crate) fn draining() -> Self {
@@ -41,7 +36,7 @@ impl Failure {
 
     pub(crate) fn unknown_operation(name: &str, known: &str) -> Self {
         let message = format!("no operation '{}' is enabled; enabled are {known}", name.escape_debug());
-        Self::rejected(FailureCode::UNKNOWN_OPERATION, message)
+        Self::refused(FailureCode::UNKNOWN_OPERATION, message)
     }
 
     /// A bug of ours. The log says more than the stranger is told.
@@ -61,6 +56,11 @@ impl Failure {
     /// The client cancelled or left before a worker took the job.
     pub(crate) fn abandoned() -> Self {
         Self::refused(FailureCode::CANCELLED, "cancelled before it was started")
+    }
+
+    /// Nobody is there any more, or whoever half-closed without Close does not count as waiting.
+    pub(crate) fn left() -> Self {
+        Self::ended(FailureCode::CANCELLED, "the client ended its side of the connection without Close")
     }
 
     /// Taken by a worker after its deadline.
@@ -90,7 +90,7 @@ impl From<Refusal> for Failure {
 
 impl From<ArgumentError> for Failure {
     fn from(error: ArgumentError) -> Self {
-        Self::rejected(FailureCode::INVALID_PARAMETER, error.to_string())
+        Self::refused(FailureCode::INVALID_PARAMETER, error.to_string())
     }
 }
 

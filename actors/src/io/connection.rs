@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use bytes::BufMut;
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
-use windlass_protocol::FailureCode;
 use zeroize::Zeroize;
 
 use super::IoWorld;
@@ -121,11 +120,12 @@ impl Connection {
         let client_key = peer.client_key(number, settings.queue.fair_by);
         let timer = Box::pin(tokio::time::sleep_until((now + settings.timeouts.handshake).into()));
         drop(settings);
+        let inbound = Inbound::new(world.frame_bytes_max());
         Self {
             session: Session::new(Arc::clone(&world), number, client_key),
             world,
             stream,
-            inbound: Inbound::new(),
+            inbound,
             input: InputSide::Frames,
             timer,
             reading: None,
@@ -199,7 +199,7 @@ impl Connection {
                 self.session.cancel_waiting(arriving);
             }
             Phase::Over => {
-                drop(self.inbound.abandon());
+                self.session.give_up(self.inbound.abandon());
                 self.session.drain_over();
             }
         }
@@ -209,11 +209,12 @@ impl Connection {
     /// One turn: read, hear the workers, write, look at the clock. Ready when everything is said and written.
     fn poll_conversation(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         for _ in 0..READS_MAX {
-            let read = self.poll_input(context)?.is_ready();
+            // What is ready is said before it is noticed that nobody waits any more.
             let heard = self.poll_replies(context).is_ready();
+            let read = self.poll_input(context)?.is_ready();
             self.session.finish();
             let flushed = self.poll_output(context)?.is_ready();
-            if flushed && self.session.is_leaving() && self.session.is_quiet() {
+            if flushed && self.session.is_gone() {
                 return Poll::Ready(Ok(()));
             }
             let expired = self.poll_clock(context)?.is_ready();
@@ -331,8 +332,9 @@ impl Connection {
     fn end_of_input(&mut self) {
         self.input = InputSide::Ended;
         self.reading = None;
-        drop(self.inbound.abandon());
-        self.session.end_of_input();
+        let inside = self.inbound.inside();
+        self.session.give_up(self.inbound.abandon());
+        self.session.end_of_input(inside);
     }
 
     /// Throws away what a peer sends that has been told to go. Ready when it did send something, or is done.
@@ -347,7 +349,7 @@ impl Connection {
                     InputSide::Discarded { bytes: bytes + read }
                 }
                 _ => {
-                    self.session.end_of_input();
+                    self.session.end_of_input(None);
                     InputSide::Ended
                 }
             };
@@ -428,8 +430,7 @@ impl Connection {
             self.reading = None;
             let arriving = self.inbound.abandon();
             self.session.give_up(arriving);
-            self.session
-                .leave(FailureCode::PROTOCOL_ERROR, "no progress within a frame; timeouts.read passed");
+            self.session.violation("no progress within a frame; timeouts.read passed");
             return Ok(());
         }
         if !self.session.is_quiet() || self.reading.is_some() || self.session.is_leaving() {
@@ -437,10 +438,10 @@ impl Connection {
         }
         if self.session.is_greeting() {
             if now >= self.last_activity + timeouts.handshake {
-                self.session.leave(FailureCode::PROTOCOL_ERROR, "no Hello came; timeouts.handshake passed");
+                self.session.violation("no Hello came; timeouts.handshake passed");
             }
         } else if now >= self.last_activity + timeouts.idle {
-            self.session.go_away_for(0);
+            self.session.leave_idle();
         }
         Ok(())
     }

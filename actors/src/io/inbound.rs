@@ -11,6 +11,8 @@ pub(crate) struct Inbound<B> {
     state: State<B>,
     /// The start of a head that is not complete.
     partial: Vec<u8>,
+    /// Largest frame of an unknown kind that is skipped.
+    frame_bytes_max: u32,
     /// Whether `partial` was handed out as an item and is to be forgotten.
     handed_out: bool,
 }
@@ -73,19 +75,32 @@ pub(crate) enum Item<'i, 'd, B> {
 /// Bytes that are not the protocol.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Misread {
-    /// The first bytes are not the preface; here is what came instead.
-    NotThePreface(Vec<u8>),
+    /// The first bytes are not the preface.
+    NotThePreface,
+    /// Nor are they, but whoever sent them means HTTP.
+    LikeHttp,
     Violation(Violation),
 }
 
 impl<B> Inbound<B> {
-    pub(crate) fn new() -> Self {
-        Self { state: State::Preface, partial: Vec::new(), handed_out: false }
+    pub(crate) fn new(frame_bytes_max: u32) -> Self {
+        Self { state: State::Preface, partial: Vec::new(), frame_bytes_max, handed_out: false }
     }
 
     /// Whether the next byte would start something new.
     pub(crate) fn at_boundary(&self) -> bool {
         matches!(self.state, State::Head) && (self.partial.is_empty() || self.handed_out)
+    }
+
+    /// What the next byte is in the middle of, if anything.
+    pub(crate) fn inside(&self) -> Option<&'static str> {
+        let nothing_kept = self.partial.is_empty() || self.handed_out;
+        match self.state {
+            State::Preface | State::Head if nothing_kept => None,
+            State::Preface => Some("the preface"),
+            State::Head => Some("the head of a frame"),
+            State::Body(_) | State::Skip(_) => Some("the body of a frame"),
+        }
     }
 
     /// The body whose bytes may be read straight from the socket, with how many are missing.
@@ -139,13 +154,19 @@ impl<B> Inbound<B> {
         let (kind, prefix) = loop {
             match &mut self.state {
                 State::Preface => {
-                    if !self.fill(data, PREFACE.len()) && PREFACE.starts_with(&self.partial) {
+                    let complete = self.fill(data, PREFACE.len());
+                    let read = &self.partial;
+                    if !complete && (PREFACE.starts_with(read) || read.iter().all(u8::is_ascii_uppercase)) {
                         return Ok(None);
                     }
-                    let read = std::mem::take(&mut self.partial);
-                    if read != PREFACE {
-                        return Err(Misread::NotThePreface(read));
+                    if *read != PREFACE {
+                        return Err(if looks_like_http(read) {
+                            Misread::LikeHttp
+                        } else {
+                            Misread::NotThePreface
+                        });
                     }
+                    self.partial = Vec::new();
                     self.state = State::Head;
                     return Ok(Some(Item::Preface));
                 }
@@ -176,6 +197,13 @@ impl<B> Inbound<B> {
                         KindNumber::Known(kind) => break (kind, prefix),
                         // Of a later version: the prefix goes with the rest. `check` refuses what is undefined.
                         KindNumber::Skip | KindNumber::Undefined => {
+                            if prefix.frame_bytes() > u64::from(self.frame_bytes_max) {
+                                return Err(Misread::Violation(Violation::FrameTooLarge {
+                                    kind: "skipped",
+                                    found: prefix.frame_bytes(),
+                                    limit: self.frame_bytes_max,
+                                }));
+                            }
                             let kept = self.partial.len() as u64;
                             self.partial = Vec::new();
                             self.skip(prefix.frame_bytes() - kept);
@@ -235,4 +263,10 @@ impl<B> Inbound<B> {
         *data = &data[taken..];
         self.partial.len() >= len
     }
+}
+
+/// A method of capital letters and a space.
+fn looks_like_http(bytes: &[u8]) -> bool {
+    let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    letters > 0 && bytes.get(letters) == Some(&b' ')
 }

@@ -15,6 +15,8 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
+use windlass_protocol::PREFIX_BYTES;
+use windlass_protocol::limits::HEADER_BYTES_MAX;
 
 use crate::cpu::Workers;
 use crate::lifecycle::Phase;
@@ -49,6 +51,13 @@ impl IoWorld {
         let capacity = self.settings.load().queue.capacity.get();
         let full = 50 * bridge.waiting_jobs().min(capacity) / capacity;
         u8::try_from(busy + full).unwrap_or(100)
+    }
+
+    /// Largest frame that is read: a body in one piece, with a full head.
+    pub(crate) fn frame_bytes_max(&self) -> u32 {
+        let body = self.settings.load().limits.body_bytes_max;
+        let head = PREFIX_BYTES as u64 + u64::from(HEADER_BYTES_MAX);
+        u32::try_from(body.saturating_add(head)).unwrap_or(u32::MAX)
     }
 
     /// Most requests that may wait and run together.

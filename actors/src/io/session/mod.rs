@@ -1,0 +1,122 @@
+//! What the frames of one connection mean: who is admitted, who is refused, and what is answered.
+//!
+//! Knows no socket and never waits: the connection feeds it frames and answers, and carries what it says.
+
+mod admitting;
+mod answering;
+mod frames;
+mod leaving;
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use windlass_protocol::limits::FRAME_BYTES_MIN;
+
+use super::IoWorld;
+use super::inflight::Inflight;
+use super::outbox::Outbox;
+use crate::dispatch::{Batch, ClientKey, PendingReplies, ReplyBox};
+
+use admitting::Held;
+pub(crate) use admitting::{Verdict, Waiting};
+
+/// Room for the head of a Reply in `frame_bytes_max`.
+const REPLY_HEAD_BYTES: u64 = 64;
+
+/// Where the conversation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Nothing is understood yet. Next: [`Stage::Open`], [`Stage::Leaving`] or [`Stage::Gone`].
+    Hello,
+    /// Requests are accepted. Next: any below.
+    Open,
+    /// The client has said Close; what was accepted is finished. Next: [`Stage::Leaving`] or [`Stage::Gone`].
+    Closing,
+    /// The daemon has said that it goes; what was accepted is finished, later requests are answered Draining. Next:
+    /// any below.
+    Draining,
+    /// Nothing more is read; what was accepted is finished, then the last GoAway gives this reason. Next:
+    /// [`Stage::Gone`].
+    Leaving(u16),
+    /// The last word is said.
+    Gone,
+}
+
+/// What was read and written.
+#[derive(Default)]
+struct Totals {
+    requests: u64,
+    failures: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    queue_time: Duration,
+    service_time: Duration,
+}
+
+/// One conversation.
+pub(crate) struct Session {
+    world: Arc<IoWorld>,
+    pub(crate) number: u64,
+    client_key: ClientKey,
+    stage: Stage,
+    pub(crate) outbox: Outbox,
+    pub(crate) replies: ReplyBox,
+    inflight: Inflight,
+    held: BinaryHeap<Held>,
+    filling: Option<(Batch, PendingReplies)>,
+    /// Whether what was read holds a secret that has to be wiped.
+    pub(crate) secret_read: bool,
+    said_preface: bool,
+    last_id: u64,
+    /// Largest output that a Reply can carry to this client, bytes.
+    output_bytes_max: u64,
+    client_frame_bytes_max: u32,
+    totals: Totals,
+}
+
+impl Session {
+    pub(crate) fn new(world: Arc<IoWorld>, number: u64, client_key: ClientKey) -> Self {
+        Self {
+            world,
+            number,
+            client_key,
+            stage: Stage::Hello,
+            outbox: Outbox::default(),
+            replies: ReplyBox::default(),
+            inflight: Inflight::default(),
+            held: BinaryHeap::new(),
+            filling: None,
+            secret_read: false,
+            said_preface: false,
+            last_id: 0,
+            output_bytes_max: 0,
+            client_frame_bytes_max: FRAME_BYTES_MIN,
+            totals: Totals::default(),
+        }
+    }
+
+    pub(crate) fn is_greeting(&self) -> bool {
+        self.stage == Stage::Hello
+    }
+
+    /// Whether nothing more is read.
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Leaving(_) | Stage::Gone)
+    }
+
+    /// Whether everything is said.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.stage == Stage::Gone
+    }
+
+    /// Whether every request that was read is answered.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.inflight.is_empty()
+    }
+
+    /// When the next held request is to be released.
+    pub(crate) fn next_release(&self) -> Option<Instant> {
+        self.held.peek().map(|held| held.until)
+    }
+}
