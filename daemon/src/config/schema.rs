@@ -187,7 +187,7 @@ fn general() -> Vec<Key> {
             "false",
             AtRestart,
             "Allows addresses other than loopback above. There is no authentication yet: whoever reaches the port \
-             may use every operation.",
+             may use every operation. The unit's IPAddressAllow= needs the same.",
         ),
         key(
             "io.threads",
@@ -310,7 +310,7 @@ fn general() -> Vec<Key> {
         ),
         key(
             "timeouts.idle",
-            duration(millisecond, 24 * DAY),
+            duration(millisecond, DAY),
             r#""10m""#,
             AtReload,
             "Without a request in flight; then the connection is closed.",
