@@ -11,14 +11,15 @@ use std::sync::LazyLock;
 use windlass_daemon::config::{Config, Known, Machine, Sources, keys, shipped};
 use windlass_daemon::operations;
 
-const MACHINE: Machine = Machine { cores: NonZeroUsize::new(4).unwrap(), descriptors: 20_000 };
+const MACHINE: Machine =
+    Machine { cores: NonZeroUsize::new(4).expect("four is not zero"), descriptors: 20_000 };
 
 /// The file; written anew first, once, where that was asked for.
 fn path() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/windlass.toml");
         if std::env::var_os("WINDLASS_WRITE_SHIPPED").is_some() {
-            std::fs::write(&path, shipped(&known())).unwrap();
+            std::fs::write(&path, shipped(&known())).expect("the file can be written");
         }
         path
     });
