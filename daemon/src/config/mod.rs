@@ -1,6 +1,6 @@
 //! What is believed: values that were checked, resolved and found in accord.
 //!
-//! Built-in defaults < file < environment < command line. One table of keys ([`schema`]) says what may be written;
+//! Built-in defaults < file < environment < command line. One table of keys (`schema`) says what may be written;
 //! every problem of all layers is told at once.
 
 mod accord;

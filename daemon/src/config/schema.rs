@@ -36,7 +36,7 @@ pub(super) enum Applies {
     AtRestart,
 }
 
-/// The name of `section` in what [`Schema`] shows.
+/// The sections, in the order in which they are shown, and what stands in them.
 pub(super) const SECTIONS: [(&str, &str); 9] = [
     ("listen", "Where windlassd is reached."),
     ("io", "The I/O world: threads that read, write and wait, and never compute."),

@@ -125,9 +125,12 @@ fn a_key_that_others_call_otherwise_fails_with_its_name_here() {
     for (there, here) in schema::ELSEWHERE {
         assert!(schema.find(here).is_some() && schema.find(there).is_none(), "{there} -> {here}");
     }
-    let problems = file("[cpu]\nworkers = 4\n[queue]\nbody = \"1MiB\"").problems();
+    let problems = file("[cpu]\nworkers = 4\n[queue]\nbody = \"1MiB\"\n[operations.hahs]\nx = 1").problems();
     let hints: Vec<_> = problems.iter().filter_map(|problem| problem.hint.as_deref()).collect();
-    assert_eq!(hints, ["it is called cpu.threads here", "did you mean limits.body?"]);
+    assert_eq!(
+        hints,
+        ["it is called cpu.threads here", "did you mean limits.body?", "did you mean operations.hash?"]
+    );
 }
 
 #[test]
