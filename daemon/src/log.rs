@@ -149,8 +149,12 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     match format {
-        LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(writer).boxed(),
-        _ => fmt::layer().with_ansi(is_terminal).with_writer(writer).boxed(),
+        LogFormat::Json => {
+            fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(writer).boxed()
+        }
+        // On a terminal the library decides, which heeds NO_COLOR.
+        _ if is_terminal => fmt::layer().with_writer(writer).boxed(),
+        _ => fmt::layer().with_ansi(false).with_writer(writer).boxed(),
     }
 }
 

@@ -9,9 +9,8 @@ use windlass_actors::operation::{Catalogue, Declaration, Entry, OperationIndex};
 use windlass_actors::settings::{
     DrainSettings, FairBy, LimitSettings, PoolSettings, QueueSettings, Settings, TimeoutSettings, UnixAddress,
 };
-use windlass_actors::units::format_size;
 
-use super::kind::{Setting, quoted, toml_text};
+use super::kind::{Setting, toml_text};
 use super::layers::{Layered, default_kind};
 use super::problem::{Fault, Origin, Problem};
 use super::schema::{Key, Schema};
@@ -20,9 +19,9 @@ use super::{Config, Effective, Io, Known, Listen, Log, LogFormat, Machine};
 /// Reads and checks the winning values.
 pub(super) struct Reading<'a> {
     schema: &'a Schema,
-    machine: &'a Machine,
+    pub(super) machine: &'a Machine,
     values: BTreeMap<&'a str, Value>,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
 }
 
 struct Value {
@@ -99,7 +98,7 @@ impl<'a> Reading<'a> {
                 _ => LogFormat::Auto,
             },
         };
-        self.check_together();
+        self.check_accord();
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
@@ -107,7 +106,7 @@ impl<'a> Reading<'a> {
         Ok(Config { listen, io, cpu, settings, log, effective })
     }
 
-    fn listen(&self) -> Listen {
+    pub(super) fn listen(&self) -> Listen {
         let mode = match self.setting("listen.unix_mode") {
             Setting::Mode(mode) => *mode,
             other => unreachable!("a mode was read as {other:?}"),
@@ -227,114 +226,6 @@ impl<'a> Reading<'a> {
         declaration
     }
 
-    fn check_together(&mut self) {
-        self.check_reachable();
-        self.check_remote();
-        self.check_doubled();
-        self.check_descriptors();
-        if self.sound(&["queue.memory", "limits.body"]) {
-            let (memory, body) = (self.size("queue.memory"), self.size("limits.body"));
-            if memory < body.saturating_mul(2) {
-                let reason = format!(
-                    "half of it, which bodies that are arriving may take, does not hold one of limits.body = {}",
-                    quoted(&format_size(body))
-                );
-                self.complain(
-                    "queue.memory",
-                    Fault::new(reason).hint("raise it to twice limits.body, or lower limits.body"),
-                );
-            }
-        }
-        if self.sound(&["timeouts.deadline_default", "timeouts.deadline_max"])
-            && self.duration("timeouts.deadline_default") > self.duration("timeouts.deadline_max")
-        {
-            let reason =
-                format!("is longer than timeouts.deadline_max = {}", self.found("timeouts.deadline_max"));
-            self.complain(
-                "timeouts.deadline_default",
-                Fault::new(reason).hint("lower it, or raise timeouts.deadline_max"),
-            );
-        }
-    }
-
-    fn check_reachable(&mut self) {
-        let listen = self.listen();
-        let nowhere = listen.tcp.is_empty() && listen.unix.is_empty() && listen.http.is_empty();
-        if nowhere && self.sound(&["listen.tcp", "listen.unix", "listen.http"]) {
-            let fault = Fault::new("no address is left on which work could arrive")
-                .hint("give listen.tcp, listen.unix or listen.http an address");
-            self.problems.push(Problem::new("listen", None, Origin::Nowhere, fault));
-        }
-    }
-
-    fn check_remote(&mut self) {
-        if self.allows_remote() || !self.sound(&["listen.allow_remote"]) {
-            return;
-        }
-        for key in ["listen.tcp", "listen.http", "listen.admin"] {
-            let far: Vec<_> = self
-                .doors(key)
-                .into_iter()
-                .filter(|address| !address.ip().to_canonical().is_loopback())
-                .map(|address| address.to_string())
-                .collect();
-            if !far.is_empty() {
-                let reason = format!(
-                    "{} can be reached from other machines, and nobody is asked who they are",
-                    far.join(", ")
-                );
-                let hint =
-                    "listen on 127.0.0.1 or [::1], or set listen.allow_remote = true behind a firewall";
-                self.complain(key, Fault::new(reason).hint(hint));
-            }
-        }
-    }
-
-    fn check_doubled(&mut self) {
-        let mut seen: Vec<(String, &str)> = Vec::new();
-        let mut doubled = Vec::new();
-        for key in ["listen.tcp", "listen.http", "listen.admin", "listen.unix"] {
-            let places = match self.setting(key) {
-                Setting::SocketPaths(paths) => paths.iter().map(|path| path.display().to_string()).collect(),
-                // Port 0 is another one each time.
-                _ => self
-                    .doors(key)
-                    .iter()
-                    .filter(|door| door.port() != 0)
-                    .map(SocketAddr::to_string)
-                    .collect::<Vec<_>>(),
-            };
-            for place in places {
-                match seen.iter().find(|(other, _)| *other == place) {
-                    Some((_, first)) if *first == key => {
-                        doubled.push((key, format!("{place} is listed twice")))
-                    }
-                    Some((_, first)) => doubled.push((key, format!("{place} is taken by {first} already"))),
-                    None => seen.push((place, key)),
-                }
-            }
-        }
-        for (key, reason) in doubled {
-            self.complain(key, Fault::new(reason).hint("one address, one listener"));
-        }
-    }
-
-    fn check_descriptors(&mut self) {
-        let allowed = self.machine.connections_max();
-        let Setting::Number(wanted) = *self.setting("limits.connections") else { return };
-        if wanted > allowed && self.sound(&["limits.connections"]) {
-            let reason = format!(
-                "is more than the {allowed} that {} descriptors allow, {} of them kept back",
-                self.machine.descriptors,
-                self.machine.descriptors_kept()
-            );
-            self.complain(
-                "limits.connections",
-                Fault::new(reason).hint("raise LimitNOFILE= of the unit (ulimit -Hn), or write \"auto\""),
-            );
-        }
-    }
-
     /// What every key came to, numbers in place of `auto`.
     fn effective(&self, io: &Io, cpu: &PoolSettings, settings: &Settings) -> Vec<Effective> {
         let resolved = |name: &str| match name {
@@ -353,26 +244,26 @@ impl<'a> Reading<'a> {
         self.schema.keys.iter().map(effective).collect()
     }
 
-    fn complain(&mut self, key: &str, fault: Fault) {
+    pub(super) fn complain(&mut self, key: &str, fault: Fault) {
         let value = &self.values[key];
         let problem = Problem::new(key, value.found.clone(), value.origin.clone(), fault);
         self.problems.push(problem);
     }
 
     /// Whether the values of these keys are those that somebody wanted.
-    fn sound(&self, keys: &[&str]) -> bool {
+    pub(super) fn sound(&self, keys: &[&str]) -> bool {
         keys.iter().all(|key| !self.values[*key].faulty)
     }
 
-    fn setting(&self, key: &str) -> &Setting {
+    pub(super) fn setting(&self, key: &str) -> &Setting {
         &self.values[key].setting
     }
 
-    fn found(&self, key: &str) -> &str {
+    pub(super) fn found(&self, key: &str) -> &str {
         self.values[key].found.as_deref().unwrap_or("unset")
     }
 
-    fn allows_remote(&self) -> bool {
+    pub(super) fn allows_remote(&self) -> bool {
         matches!(self.setting("listen.allow_remote"), Setting::Switch(true))
     }
 
@@ -391,7 +282,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The IP addresses of a key that has one or many.
-    fn doors(&self, key: &str) -> Vec<SocketAddr> {
+    pub(super) fn doors(&self, key: &str) -> Vec<SocketAddr> {
         match self.setting(key) {
             Setting::Address(address) => address.iter().copied().collect(),
             _ => self.addresses(key),
@@ -416,7 +307,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn size(&self, key: &str) -> u64 {
+    pub(super) fn size(&self, key: &str) -> u64 {
         match self.setting(key) {
             Setting::Size(bytes) => *bytes,
             other => unreachable!("{key} was read as {other:?}"),
@@ -427,7 +318,7 @@ impl<'a> Reading<'a> {
         saturated(self.size(key))
     }
 
-    fn duration(&self, key: &str) -> Duration {
+    pub(super) fn duration(&self, key: &str) -> Duration {
         match self.setting(key) {
             Setting::Duration(duration) => *duration,
             other => unreachable!("{key} was read as {other:?}"),

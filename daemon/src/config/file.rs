@@ -52,8 +52,11 @@ impl FileLayer {
     pub(super) fn parse(name: &str, text: &str, schema: &Schema, problems: &mut Vec<Problem>) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
         if errors.is_empty() {
-            let mut walk = Walk { name, text, schema, problems, layer: Self::default() };
+            let mut walk = Walk { name, text, schema, problems: Vec::new(), layer: Self::default() };
             walk.table("", table.get_ref());
+            // The parser hands out the keys by name; people read from the top.
+            walk.problems.sort_by_key(|(line, _)| *line);
+            problems.extend(walk.problems.into_iter().map(|(_, problem)| problem));
             return walk.layer;
         }
         problems.extend(errors.iter().map(|error| {
@@ -97,7 +100,8 @@ struct Walk<'a> {
     name: &'a str,
     text: &'a str,
     schema: &'a Schema,
-    problems: &'a mut Vec<Problem>,
+    /// With the line of each.
+    problems: Vec<(usize, Problem)>,
     layer: FileLayer,
 }
 
@@ -109,15 +113,15 @@ impl Walk<'_> {
             } else {
                 format!("{prefix}.{}", word.get_ref())
             };
-            let origin =
-                Origin::File { path: self.name.to_owned(), line: position(self.text, word.span().start).0 };
+            let (line, _) = position(self.text, word.span().start);
+            let origin = Origin::File { path: self.name.to_owned(), line };
             let value = value.get_ref();
             match value {
                 // Two tables would be merged; one in the place of a value is refused before.
                 DeValue::Table(_) if self.schema.find(&key).is_some() => {
                     let range = self.schema.find(&key).map(|known| known.kind.range()).unwrap_or_default();
                     let fault = Fault::new(format!("is a table, not {range}"));
-                    self.problems.push(Problem::new(key, None, origin, fault));
+                    self.problems.push((line, Problem::new(key, None, origin, fault)));
                 }
                 _ if self.schema.find(&key).is_some() => {
                     self.layer.values.insert(key, layers::value(&origin, kind_of(value)));
@@ -126,12 +130,12 @@ impl Walk<'_> {
                 _ if self.schema.is_section(&key) => {
                     let fault = Fault::new("is a section, not a value").hint(format!("write [{key}]"));
                     let found = super::kind::toml_text(&kind_of(value));
-                    self.problems.push(Problem::new(key, Some(found), origin, fault));
+                    self.problems.push((line, Problem::new(key, Some(found), origin, fault)));
                 }
                 _ => {
                     let found = (!value.is_table()).then(|| super::kind::toml_text(&kind_of(value)));
                     let fault = unknown(&key, self.schema);
-                    self.problems.push(Problem::new(key, found, origin, fault));
+                    self.problems.push((line, Problem::new(key, found, origin, fault)));
                 }
             }
         }
@@ -156,9 +160,13 @@ pub(super) fn unknown(key: &str, schema: &Schema) -> Fault {
     if let Some(known) = schema.keys.iter().find(|known| word(&known.name) == word(key)) {
         return fault.hint(format!("did you mean {}?", known.name));
     }
-    let siblings: Vec<&str> =
-        schema.keys.iter().map(Key::parts).filter(|parts| parts.0 == section).map(|parts| parts.1).collect();
-    match problem::nearest(&word(key), siblings.iter().copied()) {
+    let below = |known: &'_ Key| {
+        let rest = known.name.strip_prefix(section)?.strip_prefix('.')?;
+        rest.split('.').next().map(str::to_owned)
+    };
+    let mut siblings: Vec<String> = schema.keys.iter().filter_map(below).collect();
+    siblings.dedup();
+    match problem::nearest(&word(key), siblings.iter().map(String::as_str)) {
         Some(near) => fault.hint(format!("did you mean {section}.{near}?")),
         None => fault.hint(format!("the keys of [{section}] are {}", siblings.join(", "))),
     }

@@ -124,8 +124,8 @@ pub(super) fn default_kind(toml: &str) -> ValueKind {
     kind_of(toml::de::DeValue::parse(toml).expect("defaults of the schema are TOML").get_ref())
 }
 
-/// The layer of the variables that name a key. `_` stands for `.`'s neighbours, `-`, too; the library lower-cases the
-/// name, so it is given the key itself.
+/// The layer of the variables that name a key. The library lower-cases a name and cannot know which `_` stands for
+/// `-`, so it is given the key itself behind the prefix.
 fn environment(
     schema: &Schema,
     variables: &[(OsString, OsString)],

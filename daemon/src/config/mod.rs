@@ -1,8 +1,9 @@
 //! What is believed: values that were checked, resolved and found in accord.
 //!
-//! Built-in defaults < file < environment < command line. One table of keys ([`schema`]) says what may be written;
+//! Built-in defaults < file < environment < command line. One table of keys (`schema`) says what may be written;
 //! every problem of all layers is told at once.
 
+mod accord;
 mod check;
 mod file;
 mod kind;
@@ -25,7 +26,7 @@ use kind::Setting;
 use schema::{Applies, Schema};
 
 pub use layers::Sources;
-pub use print::reference;
+pub use print::shipped;
 pub use problem::{ConfigError, Origin, Problem};
 
 /// All that windlassd is told.
@@ -145,6 +146,11 @@ struct Effective {
     /// The number in place of `auto`.
     resolved: Option<u64>,
     origin: Origin,
+}
+
+/// Every key with its default as TOML; `None` where it is unset unless somebody sets it.
+pub fn keys(known: &Known<'_>) -> Vec<(String, Option<String>)> {
+    Schema::new(&known.declared).keys.into_iter().map(|key| (key.name, key.default)).collect()
 }
 
 impl Config {

@@ -36,7 +36,7 @@ pub(super) enum Applies {
     AtRestart,
 }
 
-/// The name of `section` in what [`Schema`] shows.
+/// The sections, in the order in which they are shown, and what stands in them.
 pub(super) const SECTIONS: [(&str, &str); 9] = [
     ("listen", "Where windlassd is reached."),
     ("io", "The I/O world: threads that read, write and wait, and never compute."),
@@ -187,7 +187,7 @@ fn general() -> Vec<Key> {
             "false",
             AtRestart,
             "Allows addresses other than loopback above. There is no authentication yet: whoever reaches the port \
-             may use every operation.",
+             may use every operation. The unit's IPAddressAllow= needs the same.",
         ),
         key(
             "io.threads",
@@ -310,7 +310,7 @@ fn general() -> Vec<Key> {
         ),
         key(
             "timeouts.idle",
-            duration(millisecond, 24 * DAY),
+            duration(millisecond, DAY),
             r#""10m""#,
             AtReload,
             "Without a request in flight; then the connection is closed.",
