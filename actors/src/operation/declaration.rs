@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value as Json, json};
 use thiserror::Error;
 
 use crate::units::{UnitError, format_duration, format_size, parse_duration, parse_size};
@@ -203,6 +204,26 @@ impl ParameterKind {
         }
     }
 
+    /// The type and the allowed values, for programs. Times and sizes are written as they are read.
+    fn describe(&self) -> Map<String, Json> {
+        let range = match self {
+            Self::Choice(words) => json!({ "choices": words }),
+            Self::Integer { min, max } => json!({ "min": min, "max": max }),
+            Self::Duration { min, max } => {
+                json!({ "min": format_duration(*min), "max": format_duration(*max) })
+            }
+            Self::Size { min, max } => json!({ "min": format_size(*min), "max": format_size(*max) }),
+            Self::Text { bytes_max } => json!({ "bytes_max": bytes_max }),
+        };
+        let mut described = Map::new();
+        described.insert("type".to_owned(), self.type_name().into());
+        described.insert("range".to_owned(), self.range().into());
+        if let Json::Object(range) = range {
+            described.extend(range);
+        }
+        described
+    }
+
     fn has_max(&self) -> bool {
         matches!(self, Self::Integer { .. } | Self::Duration { .. } | Self::Size { .. })
     }
@@ -274,6 +295,46 @@ impl Declaration {
         Err(SettingError::Unknown { operation: self.name, known })
     }
 
+    /// The declaration for programs: an entry of the catalogue.
+    pub fn describe(&self) -> Json {
+        let with = |kind: &ParameterKind, more: Json| {
+            let mut described = kind.describe();
+            if let Json::Object(more) = more {
+                described.extend(more);
+            }
+            Json::Object(described)
+        };
+        let parameters = self.parameters.iter().map(|parameter| {
+            let more = json!({
+                "name": parameter.name,
+                "default": parameter.default,
+                "required": parameter.required,
+                "about": parameter.about,
+            });
+            with(&parameter.kind, more)
+        });
+        let limits = self.limits.iter().map(|limit| {
+            with(&limit.kind, json!({ "name": limit.name, "value": limit.value, "about": limit.about }))
+        });
+        let result = match self.result {
+            Resultant::Text => json!({ "kind": "text" }),
+            Resultant::Binary => json!({ "kind": "binary" }),
+            Resultant::TextUnless { parameter, value } => {
+                json!({ "kind": "text_unless", "parameter": parameter, "value": value })
+            }
+        };
+        json!({
+            "name": self.name,
+            "about": self.about,
+            "parameters": parameters.collect::<Vec<_>>(),
+            "limits": limits.collect::<Vec<_>>(),
+            "result": result,
+            "pure": self.pure,
+            "secret": self.secrecy == Secrecy::Secret,
+            "stretch_max_ms": u64::try_from(self.stretch_max.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
     /// Whether every default lies in its range, which lowering a maximum may have broken.
     ///
     /// # Errors
@@ -289,5 +350,82 @@ impl Declaration {
             }),
             None => Ok(()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declaration() -> Declaration {
+        Declaration {
+            name: "fold",
+            about: "folds the input",
+            parameters: vec![
+                Parameter {
+                    name: "times",
+                    kind: ParameterKind::Integer { min: 1, max: 7 },
+                    default: Some("2".to_owned()),
+                    required: false,
+                    about: "how often",
+                },
+                Parameter {
+                    name: "paper",
+                    kind: ParameterKind::Choice(&["thin", "thick"]),
+                    default: None,
+                    required: true,
+                    about: "what is folded",
+                },
+            ],
+            limits: vec![Limit {
+                name: "sheet_max",
+                kind: ParameterKind::Size { min: 1, max: 1 << 30 },
+                value: "64MiB".to_owned(),
+                about: "largest sheet",
+            }],
+            result: Resultant::TextUnless { parameter: "paper", value: "thick" },
+            secrecy: Secrecy::Secret,
+            pure: true,
+            stretch_max: Duration::from_millis(10),
+        }
+    }
+
+    #[test]
+    fn a_description_says_all_that_a_program_needs() {
+        assert_eq!(
+            declaration().describe(),
+            json!({
+                "name": "fold",
+                "about": "folds the input",
+                "parameters": [
+                    {
+                        "name": "times", "type": "integer", "range": "1 to 7", "min": 1, "max": 7,
+                        "default": "2", "required": false, "about": "how often",
+                    },
+                    {
+                        "name": "paper", "type": "choice", "range": "thin, thick", "choices": ["thin", "thick"],
+                        "default": null, "required": true, "about": "what is folded",
+                    },
+                ],
+                "limits": [{
+                    "name": "sheet_max", "type": "size", "range": "1B to 1GiB", "min": "1B", "max": "1GiB",
+                    "value": "64MiB", "about": "largest sheet",
+                }],
+                "result": { "kind": "text_unless", "parameter": "paper", "value": "thick" },
+                "pure": true,
+                "secret": true,
+                "stretch_max_ms": 10,
+            })
+        );
+    }
+
+    #[test]
+    fn a_lowered_maximum_is_described_and_checked_against_the_default() {
+        let mut declaration = declaration();
+        declaration.set("times_max", "1").unwrap();
+        assert_eq!(declaration.describe()["parameters"][0]["max"], 1);
+        assert!(declaration.check().is_err());
+        declaration.set("times", "1").unwrap();
+        assert_eq!(declaration.check(), Ok(()));
     }
 }

@@ -1,22 +1,25 @@
 //! What the daemon can be asked to do: one file per operation, one table of them all.
 //!
-//! Operations see bytes, arguments and a [`JobContext`](windlass_actors::operation::JobContext), and nothing else of
-//! the daemon.
+//! Operations see bytes, arguments and a [`JobContext`](windlass_actors::operation::JobContext), and nothing
+//! else of the daemon.
 
+mod compress;
+mod decompress;
 mod echo;
 #[cfg(feature = "faults")]
 mod faults;
 mod hash;
+mod password;
 mod spin;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use windlass_actors::operation::{Declaration, Operation, ParameterKind};
+use windlass_actors::operation::{Declaration, Operation, ParameterKind, Value};
 
-/// An operation that the program knows: how it describes itself, and how it is made once an operator has had a say
-/// in the description.
+/// An operation that the program knows: how it describes itself, and how it is made once an operator has had
+/// a say in the description.
 struct Known {
     declaration: fn() -> Declaration,
     build: fn(Declaration) -> Arc<dyn Operation>,
@@ -24,12 +27,16 @@ struct Known {
 
 /// All of them, in name order.
 const KNOWN: &[Known] = &[
+    Known { declaration: compress::declaration, build: compress::build },
+    Known { declaration: decompress::declaration, build: decompress::build },
     Known { declaration: echo::declaration, build: echo::build },
     #[cfg(feature = "faults")]
     Known { declaration: faults::panic_declaration, build: faults::build_panic },
     #[cfg(feature = "faults")]
     Known { declaration: faults::stuck_declaration, build: faults::build_stuck },
     Known { declaration: hash::declaration, build: hash::build },
+    Known { declaration: password::hash_declaration, build: password::build_hash },
+    Known { declaration: password::verify_declaration, build: password::build_verify },
     Known { declaration: spin::declaration, build: spin::build },
 ];
 
@@ -78,6 +85,22 @@ pub fn markdown(declarations: &[Declaration]) -> String {
         }
     }
     table
+}
+
+/// A limit that the operation declares as a size, bytes.
+fn size_limit(declaration: &Declaration, name: &str) -> u64 {
+    match declaration.limit(name) {
+        Value::Size(bytes) => bytes,
+        other => unreachable!("'{name}' is declared as a size and is {other:?}"),
+    }
+}
+
+/// A limit that the operation declares as a positive number.
+fn integer_limit(declaration: &Declaration, name: &str) -> u64 {
+    match declaration.limit(name) {
+        Value::Integer(number) => u64::try_from(number).expect("limits are declared as positive"),
+        other => unreachable!("'{name}' is declared as an integer and is {other:?}"),
+    }
 }
 
 /// Longest time between two looks at the stop flag of operations that work in small steps.
