@@ -1,1 +1,48 @@
 //! Clients of the native protocol.
+//!
+//! - [`pipelined::Client`]: asynchronous, many requests in flight on one connection, answers in any order.
+//! - [`blocking::Client`]: standard library sockets, one request at a time.
+//! - [`Pipe`]: one connection driven by one task without a future per request, for load generators.
+//!
+//! All three share [`Request`], [`Response`] and [`CallError`], the reading of bytes and the rules of what may be
+//! tried again: a request is sent a second time only where it certainly was not started, or where its caller says
+//! that running it twice does no harm ([`Retry::Pure`]).
+//!
+//! ```no_run
+//! use windlass_protocol::client::{Options, Request, blocking::Client};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = Client::connect("tcp://127.0.0.1:7410".parse()?, Options::named("example"))?;
+//! let request = Request::new("hash").parameter("algorithm", "sha256").body("some text");
+//! println!("{}", String::from_utf8_lossy(&client.call(&request)?.body));
+//! client.close()?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod blocking;
+pub mod pipelined;
+
+mod address;
+mod decoder;
+mod error;
+mod link;
+mod options;
+mod outgoing;
+mod pipe;
+mod policy;
+mod request;
+mod session;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, AddressError};
+pub use error::{CallError, Failure};
+pub use options::{Backoff, Options};
+pub use pipe::{Outcome, Pipe, Template};
+pub use request::{Priority, Request, Response, Retry, Terms, Totals};
+
+pub use crate::code::{CodeClass, FailureCode};
+pub use crate::message::{SUBJECT_CATALOGUE, SUBJECT_STATUS};
