@@ -8,7 +8,6 @@ mod arguments;
 mod catalogue;
 mod context;
 mod declaration;
-mod describe;
 
 use std::fmt;
 use std::ops::Deref;
