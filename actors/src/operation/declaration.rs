@@ -317,10 +317,10 @@ impl Declaration {
             with(&limit.kind, json!({ "name": limit.name, "value": limit.value, "about": limit.about }))
         });
         let result = match self.result {
-            Resultant::Text => json!({ "kind": "text" }),
-            Resultant::Binary => json!({ "kind": "binary" }),
+            Resultant::Text => json!("text"),
+            Resultant::Binary => json!("binary"),
             Resultant::TextUnless { parameter, value } => {
-                json!({ "kind": "text_unless", "parameter": parameter, "value": value })
+                json!({ "text_unless": { "parameter": parameter, "value": value } })
             }
         };
         json!({
@@ -411,7 +411,7 @@ mod tests {
                     "name": "sheet_max", "type": "size", "range": "1B to 1GiB", "min": "1B", "max": "1GiB",
                     "value": "64MiB", "about": "largest sheet",
                 }],
-                "result": { "kind": "text_unless", "parameter": "paper", "value": "thick" },
+                "result": { "text_unless": { "parameter": "paper", "value": "thick" } },
                 "pure": true,
                 "secret": true,
                 "stretch_max_ms": 10,

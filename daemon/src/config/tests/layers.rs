@@ -52,7 +52,7 @@ fn underscores_in_a_variable_stand_for_hyphens_in_names() {
     let environment = [("WINDLASS__OPERATIONS__PASSWORD_HASH__MEMORY_MAX", "32MiB")];
     let config = Said { environment: &environment, ..Said::default() }.load();
     let entry = config.settings.catalogue.find("password-hash").unwrap();
-    assert_eq!(entry.operation.declaration().limit("memory_max"), Value::Size(32 << 20));
+    assert_eq!(entry.0.operation.declaration().limit("memory_max"), Value::Size(32 << 20));
 }
 
 #[test]
