@@ -15,7 +15,7 @@ use windlass_actors::operation::{
 };
 use zstd::zstd_safe::{CCtx, ResetDirective};
 
-use super::cpu_time;
+use super::{AREA_BYTES_KEPT_MAX, cpu_time};
 
 /// What is given to a compressor between two looks at the stop flag.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -33,9 +33,6 @@ const BROTLI_BLOCK_LOG: i32 = 16;
 
 /// What brotli's slow qualities take in before their block is ended.
 const BROTLI_SLOW_BLOCK_BYTES: usize = 256 << 10;
-
-/// A zstd context that grew beyond this for one job is not kept for the next.
-const KEPT_BYTES_MAX: usize = 32 << 20;
 
 /// Levels of an algorithm.
 struct Levels {
@@ -180,7 +177,7 @@ fn zstd_stream(
     encoder.set_pledged_src_size(Some(feed.input.len() as u64)).map_err(failed)?;
     feed.write_to(&mut encoder, CHUNK_BYTES)?;
     let output = encoder.finish().map_err(failed)?;
-    if area.0.sizeof() > KEPT_BYTES_MAX {
+    if area.bytes() > AREA_BYTES_KEPT_MAX {
         *area = ZstdArea::new();
     }
     Ok(output)

@@ -106,6 +106,10 @@ fn integer_limit(declaration: &Declaration, name: &str) -> u64 {
 /// Longest time between two looks at the stop flag of operations that work in small steps.
 const SMALL_STRETCH: Duration = Duration::from_millis(10);
 
+/// A work area that grew beyond this for one job is not kept for the next: the rare large job would otherwise occupy
+/// every worker's memory for ever. 64 MiB is the second choice of RFC 9106 for argon2, the largest in common use.
+const AREA_BYTES_KEPT_MAX: u64 = 64 << 20;
+
 /// The time that `bytes` take at some picoseconds each, after a fixed start.
 fn cpu_time(start: Duration, bytes: u64, picoseconds_per_byte: u64) -> Duration {
     start.saturating_add(Duration::from_nanos(bytes.saturating_mul(picoseconds_per_byte) / 1000))

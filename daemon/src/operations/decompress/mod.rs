@@ -15,7 +15,7 @@ use windlass_actors::operation::{
 use windlass_actors::units::format_size;
 use zstd::zstd_safe::{DCtx, ResetDirective};
 
-use super::{SMALL_STRETCH, cpu_time, integer_limit, size_limit};
+use super::{AREA_BYTES_KEPT_MAX, SMALL_STRETCH, cpu_time, integer_limit, size_limit};
 
 /// What is given to a decompressor, and asked of it, between two looks at the stop flag.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -23,8 +23,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// Smallest room that an output starts with.
 const START_BYTES: u64 = 4 << 10;
 
-/// A zstd context that grew beyond this for one job is not kept for the next.
-const KEPT_BYTES_MAX: usize = 32 << 20;
+/// Two linked LZ4 blocks of the largest size and a compressed one.
+const LZ4_BYTES: u64 = 12 << 20;
+
+/// Largest window of RFC 7932.
+const BROTLI_WINDOW_BYTES: u64 = 16 << 20;
+
+/// Tables and buffers of any decompressor, besides its window.
+const FIXED_BYTES: u64 = 512 << 10;
 
 /// How zstd says that a window is larger than its setting; its error codes do not reach us.
 const ZSTD_WINDOW_REFUSAL: &str = "too much memory";
@@ -139,7 +145,8 @@ impl Read for Feed<'_> {
 }
 
 /// LZ4 frames one after the other, with what the library leaves open: the frames after the first, skippable
-/// frames, and the end of the input in the middle of a frame, which it takes for the end of the frame.
+/// frames, and the end of the input in the middle of a frame, which it takes for the end of the frame. A compressed
+/// block that holds nothing, which no encoder writes, looks like the end of a frame too.
 struct Lz4Reader<'a, 'b> {
     /// `None` once all is read. One decoder for each frame, because their block sizes may differ.
     decoder: Option<FrameDecoder<&'b mut Feed<'a>>>,
@@ -152,7 +159,7 @@ impl<'a, 'b> Lz4Reader<'a, 'b> {
 
     fn next_frame(feed: &'b mut Feed<'a>) -> io::Result<Option<FrameDecoder<&'b mut Feed<'a>>>> {
         while feed.starts_with_skippable() {
-            feed.fill_buf()?;
+            feed.fill_buf()?; // looks at the stop flag
             feed.skip_skippable()?;
         }
         Ok(if feed.rest.is_empty() { None } else { Some(FrameDecoder::new(feed)) })
@@ -251,6 +258,7 @@ impl Sink {
                 self.grow(budget).map_err(Failure::Answer)?;
             }
             let end = self.bytes.capacity().min(start + CHUNK_BYTES);
+            let end = usize::try_from(self.bytes_max).map_or(end, |bytes_max| end.min(bytes_max));
             self.bytes.resize(end, 0);
             let read = source.read(&mut self.bytes[start..]);
             self.bytes.truncate(start + read.as_ref().map_or(0, |amount| *amount));
@@ -363,7 +371,7 @@ impl Decompress {
                 let mut decoder = zstd::stream::read::Decoder::with_context(feed, &mut area.0);
                 decoder.window_log_max(self.size("window_max").ilog2()).map_err(settings)?;
                 let result = sink.collect(decoder, stop, budget);
-                if area.0.sizeof() > KEPT_BYTES_MAX {
+                if area.bytes() > AREA_BYTES_KEPT_MAX {
                     *area = ZstdArea::new();
                 }
                 result
@@ -386,16 +394,18 @@ impl Operation for Decompress {
     /// its window is.
     fn estimate(&self, arguments: &Arguments, input_bytes: u64) -> Result<Estimate, OperationError> {
         let output_max = self.size("output_max");
+        let zstd = self.size("window_max").min(output_max);
         let (window_bytes, picoseconds_per_byte) = match arguments.choice("algorithm") {
             Some("gzip") => (64 << 10, 10_000),
-            Some("lz4") => (12 << 20, 4_000),
-            Some("brotli") => (16 << 20, 16_000),
-            _ => (self.size("window_max").max(12 << 20), 8_000),
+            Some("lz4") => (LZ4_BYTES, 3_500),
+            Some("brotli") => (BROTLI_WINDOW_BYTES.min(output_max), 12_000),
+            Some("zstd") => (zstd, 6_000),
+            _ => (zstd.max(LZ4_BYTES), 10_000),
         };
         Ok(Estimate {
             cpu: cpu_time(Duration::from_micros(10), input_bytes, picoseconds_per_byte),
             output_bytes: self.estimated_output(input_bytes),
-            work_bytes: window_bytes.min(output_max) + (512 << 10),
+            work_bytes: window_bytes + FIXED_BYTES,
         })
     }
 

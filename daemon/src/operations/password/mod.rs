@@ -147,7 +147,7 @@ pub(super) fn verify_declaration() -> Declaration {
             kind: ParameterKind::Text { bytes_max: STORED_BYTES_MAX },
             default: None,
             required: true,
-            about: "the stored hash: PHC string of argon2id, argon2i, argon2d, scrypt, or `$2a$`, `$2b$`, `$2y$`",
+            about: "the stored hash: argon2id, argon2i, argon2d, scrypt, `$2a$`, `$2b$` or `$2y$`",
         }],
         limits,
         result: Resultant::Text,
@@ -187,10 +187,8 @@ fn limit_time(declaration: &Declaration) -> Duration {
 fn estimate(
     declaration: &Declaration,
     recipe: &Recipe,
-    caps: &Caps,
     password_bytes: u64,
 ) -> Result<Estimate, OperationError> {
-    recipe.check(caps).map_err(OperationError::InvalidParameter)?;
     let password_max = size_limit(declaration, "password_max");
     if password_bytes > password_max {
         return Err(OperationError::TooLarge(format!(
@@ -262,7 +260,9 @@ impl Operation for PasswordHashing {
     }
 
     fn estimate(&self, arguments: &Arguments, input_bytes: u64) -> Result<Estimate, OperationError> {
-        estimate(&self.declaration, &Self::recipe(arguments)?, &self.caps(), input_bytes)
+        let recipe = Self::recipe(arguments)?;
+        recipe.check(&self.caps()).map_err(OperationError::InvalidParameter)?;
+        estimate(&self.declaration, &recipe, input_bytes)
     }
 
     fn run(
@@ -284,11 +284,15 @@ impl Operation for PasswordHashing {
     }
 }
 
+/// A fault of the stored hash, which is never repeated.
+fn in_hash(reason: String) -> OperationError {
+    OperationError::InvalidParameter(format!("parameter 'hash': {reason}"))
+}
+
 impl PasswordVerifying {
     fn stored(arguments: &Arguments) -> Result<Stored, OperationError> {
         let text = arguments.text("hash").expect("the parameter is required");
-        Stored::parse(text)
-            .map_err(|reason| OperationError::InvalidParameter(format!("parameter 'hash': {reason}")))
+        Stored::parse(text).map_err(in_hash)
     }
 
     fn caps(&self) -> Caps {
@@ -315,7 +319,8 @@ impl Operation for PasswordVerifying {
 
     fn estimate(&self, arguments: &Arguments, input_bytes: u64) -> Result<Estimate, OperationError> {
         let stored = Self::stored(arguments)?;
-        estimate(&self.declaration, &stored.recipe, &self.caps(), input_bytes)
+        stored.recipe.check(&self.caps()).map_err(in_hash)?;
+        estimate(&self.declaration, &stored.recipe, input_bytes)
     }
 
     fn run(

@@ -11,6 +11,8 @@ use password_hash::phc::{Output as Digest, PasswordHash, Salt, Value as PhcValue
 use windlass_actors::operation::WorkArea;
 use windlass_actors::units::format_size;
 
+use crate::operations::AREA_BYTES_KEPT_MAX;
+
 /// Bytes of a fresh salt, as the PHC string specification recommends.
 pub(super) const SALT_BYTES: usize = 16;
 
@@ -117,6 +119,9 @@ impl Argon2Area {
         let blocks = &mut self.0[..count];
         let result = run(blocks);
         blocks.fill(Block::new());
+        if self.bytes() > AREA_BYTES_KEPT_MAX {
+            self.0 = Vec::new();
+        }
         result
     }
 }
