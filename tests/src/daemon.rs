@@ -80,7 +80,8 @@ impl Daemon {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         prepare(&mut command);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let reader = std::thread::spawn({

@@ -17,13 +17,17 @@ pub fn samples(sizes: &[usize]) -> Vec<Sample> {
         [("text", text), ("random", random), ("zeros", |size| vec![0; size]), ("compressed", compressed)];
     sizes
         .iter()
-        .flat_map(|size| kinds.map(|(kind, make)| Sample { name: format!("{size} B of {kind}"), bytes: make(*size) }))
+        .flat_map(|size| {
+            kinds.map(|(kind, make)| Sample { name: format!("{size} B of {kind}"), bytes: make(*size) })
+        })
         .collect()
 }
 
 fn text(size: usize) -> Vec<u8> {
-    const WORDS: [&str; 12] =
-        ["the ", "crew ", "leans ", "on ", "bars ", "and ", "anchor ", "rises ", "slowly ", "from ", "deep\n", "sea "];
+    const WORDS: [&str; 12] = [
+        "the ", "crew ", "leans ", "on ", "bars ", "and ", "anchor ", "rises ", "slowly ", "from ", "deep\n",
+        "sea ",
+    ];
     let mut rng = Rng::with_seed(size as u64);
     let mut bytes = Vec::with_capacity(size + 8);
     while bytes.len() < size {

@@ -26,7 +26,9 @@ impl Program {
         static PLAIN: OnceLock<PathBuf> = OnceLock::new();
         static FAULTS: OnceLock<PathBuf> = OnceLock::new();
         match self {
-            Self::Windlassd => PLAIN.get_or_init(|| build("windlassd", &["--bin", "windlassd", "--bin", "windlass"])),
+            Self::Windlassd => {
+                PLAIN.get_or_init(|| build("windlassd", &["--bin", "windlassd", "--bin", "windlass"]))
+            }
             Self::Windlass => {
                 static CLIENT: OnceLock<PathBuf> = OnceLock::new();
                 CLIENT.get_or_init(|| Self::Windlassd.path().with_file_name("windlass"))
