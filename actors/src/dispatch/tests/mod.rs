@@ -1,7 +1,7 @@
 //! The bridge by itself: no sockets, no pool, no clock that matters.
 
 #[cfg(windlass_loom)]
-mod loom;
+mod orders;
 #[cfg(not(windlass_loom))]
 mod model;
 #[cfg(not(windlass_loom))]
