@@ -18,7 +18,12 @@ impl Pacer {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { timer: AsyncFd::register(timer)? })
+        #[allow(
+            deprecated,
+            reason = "an OwnedFd is open for as long as it is registered; the replacement is an unsafe function"
+        )]
+        let timer = AsyncFd::new(timer)?;
+        Ok(Self { timer })
     }
 
     /// Returns at `instant` or a few microseconds later. Cancel safe: the next call sets the timer anew.
