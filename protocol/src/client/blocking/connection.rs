@@ -58,7 +58,7 @@ impl Connection {
         let mut outgoing = Outgoing::opening(options);
         // A daemon that refuses at once may close before it reads; its reason is worth more than the error.
         let written = stream.send(&mut outgoing, give_up);
-        let mut decoder = Decoder::new(options.frame_bytes_max);
+        let mut decoder = Decoder::new(options.frame_bytes_announced());
         let terms = loop {
             if let Some(terms) = welcome(&mut decoder, address)? {
                 break terms;

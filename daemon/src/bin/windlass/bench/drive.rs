@@ -30,7 +30,7 @@ pub(super) fn thread(plan: &Plan, thread: u32, ready: &Barrier) -> Result<Tally,
     // Every thread comes here, connected or not: the others wait for it.
     ready.wait();
     let (pipes, runtime) = (connected?, runtime.expect("it has connected"));
-    Ok(LocalSet::new().block_on(&runtime, drive_all(plan, pipes)))
+    LocalSet::new().block_on(&runtime, drive_all(plan, pipes))
 }
 
 async fn connect(plan: &Plan, thread: u32) -> Result<Vec<(u32, Pipe)>, Problem> {
@@ -52,27 +52,24 @@ async fn connect(plan: &Plan, thread: u32) -> Result<Vec<(u32, Pipe)>, Problem> 
     }
 }
 
-async fn drive_all(plan: &Plan, pipes: Vec<(u32, Pipe)>) -> Tally {
+async fn drive_all(plan: &Plan, pipes: Vec<(u32, Pipe)>) -> Result<Tally, Problem> {
     let tally = Rc::new(RefCell::new(Tally::new()));
     let start = Instant::now();
     let mut driving = JoinSet::new();
     for (index, pipe) in pipes {
-        let template = match Template::new(&plan.request, pipe.terms()) {
-            Ok(template) => template,
-            Err(error) => {
-                tally.borrow_mut().lose(&error.to_string(), 0);
-                continue;
-            }
-        };
-        let allowed = u16::try_from(pipe.terms().in_flight_max).unwrap_or(u16::MAX);
-        let places =
-            plan.pipeline.unwrap_or(if plan.rate.is_some() { u16::MAX } else { 1 }).min(allowed).max(1);
+        let template = Template::new(&plan.request, pipe.terms())
+            .map_err(|error| Problem::from_call(&format!("a request to {}", plan.address), &error))?;
+        let places = places(plan, pipe.terms().in_flight_max)?;
+        let pacer = plan.rate.map(|_| Pacer::new()).transpose();
+        let pacer =
+            pacer.map_err(|error| Problem::new(Exit::Internal, format!("cannot make a timer: {error}")))?;
         let driver = Driver {
             pipe,
             template,
             began: vec![start; usize::from(places)],
             free: (0..places).rev().collect(),
             due: plan.rate.map(|rate| Due::new(start, index, plan.connections, rate)),
+            pacer,
             end: start + plan.duration,
             give_up: start + plan.duration + plan.request.deadline.unwrap_or_default() + LINGER,
             tally: Rc::clone(&tally),
@@ -83,7 +80,23 @@ async fn drive_all(plan: &Plan, pipes: Vec<(u32, Pipe)>) -> Tally {
     drop(driving);
     let mut tally = Rc::into_inner(tally).expect("every driver has ended").into_inner();
     tally.elapsed = plan.duration;
-    tally
+    Ok(tally)
+}
+
+/// How many requests one connection keeps in flight.
+fn places(plan: &Plan, in_flight_max: u32) -> Result<u16, Problem> {
+    let allowed = u16::try_from(in_flight_max).unwrap_or(u16::MAX).max(1);
+    match (plan.pipeline, plan.rate) {
+        (Some(asked), _) if asked > allowed => Err(Problem::new(
+            Exit::Usage,
+            format!(
+                "--pipeline {asked} is more than the {allowed} requests in flight that the daemon allows"
+            ),
+        )),
+        (Some(asked), _) => Ok(asked),
+        (None, Some(_)) => Ok(allowed),
+        (None, None) => Ok(1),
+    }
 }
 
 /// When the requests of one connection are due: the connections take turns.
@@ -115,8 +128,9 @@ struct Driver {
     /// When the request in each slot was sent, or was due.
     began: Vec<Instant>,
     free: Vec<u16>,
-    /// `None` in a closed loop.
+    /// These two: `None` in a closed loop.
     due: Option<Due>,
+    pacer: Option<Pacer>,
     end: Instant,
     give_up: Instant,
     tally: Rc<RefCell<Tally>>,
@@ -125,9 +139,9 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         let give_up = self.give_up.into();
-        let result = match self.due.is_some() {
-            true => timeout_at(give_up, self.open_loop()).await,
-            false => timeout_at(give_up, self.closed_loop()).await,
+        let result = match self.pacer.take() {
+            Some(pacer) => timeout_at(give_up, self.open_loop(&pacer)).await,
+            None => timeout_at(give_up, self.closed_loop()).await,
         };
         let unanswered = (self.began.len() - self.free.len()) as u64;
         let mut tally = self.tally.borrow_mut();
@@ -158,11 +172,7 @@ impl Driver {
     }
 
     /// Every request when it is due, or as soon after it as there is a place.
-    async fn open_loop(&mut self) -> Result<(), CallError> {
-        let pacer = Pacer::new().map_err(|error| CallError::Unreachable {
-            address: windlass_protocol::client::Address::Unix("timer".into()),
-            reason: error.to_string(),
-        })?;
+    async fn open_loop(&mut self, pacer: &Pacer) -> Result<(), CallError> {
         loop {
             let next = self.push_due();
             let is_idle = self.free.len() == self.began.len();

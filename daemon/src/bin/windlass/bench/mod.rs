@@ -116,6 +116,7 @@ fn measure(plan: &Plan) -> Result<Tally, Problem> {
 fn exit(tally: &Tally) -> Exit {
     match (tally.replies, tally.failures.keys().next()) {
         (0, Some(code)) => Exit::of_code(*code),
+        (0, None) if tally.broken == 0 => Exit::Deadline,
         (0, None) => Exit::Unreachable,
         _ => Exit::Done,
     }

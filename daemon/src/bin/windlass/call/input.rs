@@ -51,10 +51,10 @@ impl Input {
         let found = length.max(body.len() as u64);
         if found > limit {
             let message = format!(
-                "{} has {} {found} bytes, more than the {limit} that the daemon takes; \
+                "{} has {}{found} bytes, more than the {limit} that the daemon takes; \
                  raise limits.body in its configuration or split the input",
                 self.shown(),
-                if length > limit { "exactly" } else { "at least" },
+                if length > limit { "" } else { "at least " },
             );
             return Err(Problem::new(Exit::BadInput, message));
         }
