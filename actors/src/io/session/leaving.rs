@@ -169,8 +169,8 @@ impl Session {
     /// Answers for everything, wherever it is.
     fn abandon_all(&mut self, failure: &Failure) {
         self.held.clear();
-        for id in self.inflight.take_all() {
-            self.answer_failure(id, failure);
+        for (id, asked) in self.inflight.take_all() {
+            self.answer_failure(id, asked, failure);
         }
     }
 
