@@ -23,6 +23,9 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] = [Self::Serving, Self::Quiet, Self::Draining, Self::Cancelling, Self::Over];
+
     /// How long it lasts at the most, where that is bounded.
     pub(crate) fn longest(self, drain: &DrainSettings) -> Option<Duration> {
         match self {

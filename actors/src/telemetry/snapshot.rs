@@ -189,6 +189,11 @@ impl Snapshot {
         }
     }
 
+    /// A failure's code as a label: its name in small letters, the same as among the outcomes.
+    pub fn label(code: FailureCode) -> &'static str {
+        Outcome::ALL[Outcome::of(code).place()]
+    }
+
     /// Requests that were read and are not answered yet.
     pub fn in_flight(&self) -> u64 {
         self.requests.iter().map(|requests| requests.in_flight).sum()
