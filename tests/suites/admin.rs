@@ -19,10 +19,20 @@ fn cancel(id: u64) -> Vec<u8> {
 /// A connection with one request in flight that waits until it is cancelled.
 fn held(daemon: &Daemon) -> Raw {
     let mut connection = Raw::open(daemon.host_port());
-    connection.send(&work(1, "echo", &[("delay", "10m")], b"held"));
+    connection.send(&work(1, "echo", &[("delay", "5m")], b"held"));
     // The request before the question is read before it.
     assert_ne!(raw::status(&mut connection)["in_flight"], 0);
     connection
+}
+
+/// Waits until as many workers have begun; at niceness 19 that takes its time beside other tests.
+fn runs(at: &str, n_workers: usize) {
+    eventually("the workers run", || {
+        let status = status(at);
+        let running =
+            status["workers"].as_array().unwrap().iter().filter(|worker| !worker["running"].is_null());
+        (running.count() == n_workers).then_some(())
+    });
 }
 
 #[test]
@@ -67,6 +77,7 @@ fn everything_answers_while_workers_queue_and_connections_are_full() {
     assert_eq!(other.rest()[0].failure().unwrap().0, FailureCode::OVERLOADED);
 
     let at = daemon.admin_address();
+    runs(at, 1);
     for (path, code) in
         [("/livez", 200), ("/readyz", 200), ("/metrics", 200), ("/status.json", 200), ("/", 200)]
     {
@@ -145,7 +156,7 @@ fn counters_are_exactly_what_clients_were_told_drain_and_cancellations_included(
         ("cpu.threads", "1"),
         ("queue.capacity", "2"),
         ("timeouts.deadline_default", "10m"),
-        ("limits.body", "1MiB"),
+        ("limits.body", "512KiB"),
     ]);
     let at = daemon.admin_address().to_owned();
     let mut told = Told::default();
@@ -158,8 +169,8 @@ fn counters_are_exactly_what_clients_were_told_drain_and_cancellations_included(
         ("hash", "hash", vec![("algorithm", "md5")], vec![]),
         ("hsah", "unknown", vec![], vec![]),
         ("decompress", "decompress", vec![("algorithm", "zstd")], b"not zstd".to_vec()),
-        ("hash", "hash", vec![], vec![0; (1 << 20) + 1]),
-        ("echo", "echo", vec![("delay", "10m")], vec![]),
+        ("hash", "hash", vec![], vec![0; (1 << 19) + 1]),
+        ("echo", "echo", vec![("delay", "5m")], vec![]),
     ] {
         id += 1;
         connection.send(&work(id, operation, &parameters, &body));
@@ -177,6 +188,7 @@ fn counters_are_exactly_what_clients_were_told_drain_and_cancellations_included(
     for _ in 0..5 {
         told.hear("spin", &connection.frame().unwrap());
     }
+    runs(&at, 1);
     for id in first..first + 3 {
         connection.send(&cancel(id));
     }
@@ -191,7 +203,7 @@ fn counters_are_exactly_what_clients_were_told_drain_and_cancellations_included(
     // Whoever is cut off is told nothing; its Welcome is unread, so the end is a reset.
     let mut cut = Raw::connect(daemon.host_port());
     cut.send(&raw::greeting());
-    cut.send(&work(1, "echo", &[("delay", "10m")], b""));
+    cut.send(&work(1, "echo", &[("delay", "5m")], b""));
     eventually("it is in flight", || (status(&at)["in_flight"] == 1).then_some(()));
     drop(cut);
     told.ended.insert("operation=echo,outcome=unanswered".to_owned(), 1.0);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use windlass_tests::admin::status;
 use windlass_tests::raw::{Raw, work};
-use windlass_tests::{Daemon, run, tool};
+use windlass_tests::{Daemon, eventually, run, tool};
 
 /// What the browser made of a place once its scripts have run for `seconds` of the page's own time.
 fn dom(address: &str, profile: &Path, seconds: u32, more: &[&str]) -> Option<String> {
@@ -51,9 +51,13 @@ fn the_page_shows_what_the_status_says_under_load() {
         connection.frame().unwrap();
     }
     let at = daemon.admin_address();
+    eventually("the workers run", || {
+        let idle = status(at)["workers"].as_array().unwrap().iter().any(|worker| worker["running"].is_null());
+        (!idle).then_some(())
+    });
     let Some(dom) = dom(&format!("http://{at}/"), daemon.directory(), 5, &[]) else { return };
     let said = status(at);
-    assert!(shown(&dom, "<html".trim_start_matches('<'), "data-polls") >= 2.0, "{dom}");
+    assert!(shown(&dom, "html lang", "data-polls") >= 2.0, "{dom}");
     assert!(dom.contains("data-state=\"serving\""), "{dom}");
     let pairs = [
         (shown(&dom, "id=\"waiting\"", "data-value"), &said["queue"]["waiting"], 3.0),

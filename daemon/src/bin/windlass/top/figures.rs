@@ -96,7 +96,8 @@ pub(super) fn ended(status: &Value, operation: &str) -> (f64, f64) {
     let counts =
         outcomes.into_iter().flatten().map(|(outcome, count)| (outcome, count.as_f64().unwrap_or(0.0)));
     let (done, failed): (Vec<_>, Vec<_>) = counts.partition(|(outcome, _)| *outcome == "done");
-    let sum = |counts: Vec<(&String, f64)>| counts.iter().map(|(_, count)| count).sum();
+    // The sum of nothing is minus zero.
+    let sum = |counts: Vec<(&String, f64)>| counts.iter().map(|(_, count)| count).sum::<f64>() + 0.0;
     (sum(done), sum(failed))
 }
 
