@@ -51,19 +51,16 @@ impl Inflight {
         taken
     }
 
-    /// Takes the right to answer everything, and stops what runs.
-    pub(crate) fn take_all(&mut self) -> Vec<u64> {
-        let mut ids: Vec<u64> = std::mem::take(&mut self.0)
-            .into_iter()
-            .map(|(id, place)| {
-                if let Place::There(stop) = place {
-                    stop.raise();
-                }
-                id
-            })
-            .collect();
-        ids.sort_unstable();
-        ids
+    /// Takes the right to answer everything, in the order of the ids, and stops what runs.
+    pub(crate) fn take_all(&mut self) -> Vec<(u64, Place)> {
+        let mut all: Vec<(u64, Place)> = std::mem::take(&mut self.0).into_iter().collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        for (_, place) in &all {
+            if let Place::There(stop) = place {
+                stop.raise();
+            }
+        }
+        all
     }
 }
 
