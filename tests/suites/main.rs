@@ -5,3 +5,4 @@ mod drain;
 mod drain_load;
 mod drain_start;
 mod main_line;
+mod unix_socket;
