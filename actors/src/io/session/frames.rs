@@ -80,10 +80,7 @@ impl Session {
         }
         let settings = self.world.settings.load();
         self.client_frame_bytes_max = hello.frame_bytes_max;
-        self.output_bytes_max = settings
-            .limits
-            .body_bytes_max
-            .min(u64::from(hello.frame_bytes_max) - PREFIX_BYTES as u64 - REPLY_HEAD_BYTES);
+        self.output_bytes_max = u64::from(hello.frame_bytes_max) - PREFIX_BYTES as u64 - REPLY_HEAD_BYTES;
         tracing::debug!(
             connection = self.number,
             client = %hello.client.escape_debug(),

@@ -72,7 +72,7 @@ pub(crate) struct Session {
     heard_preface: bool,
     said_preface: bool,
     last_id: u64,
-    /// Largest output that a Reply can carry to this client, bytes.
+    /// Largest output that a Reply can carry to this client, bytes; `limits.body` may allow less.
     output_bytes_max: u64,
     client_frame_bytes_max: u32,
     totals: Totals,
