@@ -1,3 +1,6 @@
 //! The suites. One program, so that what they share is compiled once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
 mod main_line;
+mod worlds;
