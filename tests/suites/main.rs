@@ -4,4 +4,5 @@
 
 mod main_line;
 mod panic;
+mod real_input;
 mod worlds;
