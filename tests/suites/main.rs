@@ -4,5 +4,6 @@
 
 mod main_line;
 mod panic;
+mod passwords;
 mod real_input;
 mod worlds;
