@@ -11,6 +11,9 @@ use windlass_tests::{Daemon, Gate, eventually, raw, workers};
 /// Connections that ask for a delay at the same time.
 const SLEEPERS: u64 = 1000;
 
+/// Settings, or parameters: names and values.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 /// Descriptors are 1,024 by default; tests that open thousands of connections want what the machine allows.
 fn raise_descriptor_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -36,7 +39,7 @@ fn count(number: &Value) -> u64 {
 
 #[test]
 fn each_world_has_its_named_threads_in_the_configured_number_and_niceness() {
-    let cases: [(&[(&str, &str)], usize, usize, i32); 2] = [
+    let cases: [(Pairs<'_>, usize, usize, i32); 2] = [
         (&[("io.threads", "2"), ("cpu.threads", "3")], 2, 3, 19),
         (&[("io.threads", "1"), ("cpu.threads", "2"), ("cpu.nice", "11")], 1, 2, 11),
     ];
@@ -84,7 +87,7 @@ fn threads_are_as_many_under_load() {
     let text = b"the anchor rises slowly ".repeat(1 << 13);
     let mut requests = Vec::new();
     for id in 1..=120 {
-        let (operation, parameters): (_, &[(&str, &str)]) = match id % 4 {
+        let (operation, parameters): (_, Pairs<'_>) = match id % 4 {
             0 => ("spin", &[("for", "2ms")]),
             1 => ("hash", &[("algorithm", "sha512")]),
             2 => ("compress", &[("algorithm", "gzip")]),
@@ -125,7 +128,7 @@ fn every_job_of_every_operation_is_in_the_status_of_the_worker_that_ran_it() {
     let mut sent = BTreeMap::from([("spin", gate.jobs())]);
     gate.release();
     let hash = ["$2b$04$abcdefghijklmnopqrstuu", "5s2v8.iXieOjg/.AySBTTZIIVFJeBui"].concat();
-    let kinds: [(&str, &[(&str, &str)], &[u8], u64); 9] = [
+    let kinds: [(&str, Pairs<'_>, &[u8], u64); 9] = [
         ("echo", &[], b"x", 40),
         ("echo", &[("delay", "5ms")], b"x", 10),
         ("hash", &[], b"x", 60),
