@@ -1,10 +1,15 @@
 //! The suites. One program, so that what they share is compiled once.
 
+mod clients;
 mod config;
 mod drain;
 mod drain_load;
 mod drain_start;
 mod house;
 mod main_line;
+mod panic;
+mod passwords;
 mod readme;
+mod real_input;
 mod unix_socket;
+mod worlds;
