@@ -4,5 +4,6 @@ mod config;
 mod drain;
 mod drain_load;
 mod drain_start;
+mod limits;
 mod main_line;
 mod unix_socket;
