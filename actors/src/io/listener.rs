@@ -258,37 +258,40 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer),
+                Ok((stream, peer)) => self.welcome(stream, peer).await,
                 Err(error) => self.accept_failed(error).await?,
             }
         }
-        self.accept_backlog();
+        self.accept_backlog().await;
         tracing::debug!(address = %self.address, "stopped listening");
         Ok(())
     }
 
     /// Connections whose clients believe themselves connected are not turned away with a reset. Asks the socket itself:
     /// what the runtime knows of it may be older than the drain, and its budget for one turn smaller than the backlog.
-    fn accept_backlog(&self) {
+    async fn accept_backlog(&self) {
         for _ in 0..BACKLOG {
             match self.socket.accept_now() {
-                Ok((stream, peer)) => self.welcome(stream, peer),
+                Ok((stream, peer)) => self.welcome(stream, peer).await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhausted(&error) => return,
                 Err(error) => tracing::debug!(address = %self.address, %error, "a connection was gone"),
             }
         }
     }
 
-    fn welcome(&self, stream: Stream, peer: Peer) {
+    /// Waits only where many are refused at the same time, and never longer than one of them may take to go.
+    async fn welcome(&self, stream: Stream, peer: Peer) {
         let world = &self.world;
         let limit = world.settings.load().limits.connections_max;
         let Some(resident) = world.census.enter(limit) else {
             add(&world.metrics.connections_refused, 1);
             tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
-            let (refusals, load) = (Arc::clone(&self.refusals), world.load());
+            let place = Arc::clone(&self.refusals).acquire_owned().await;
+            let place = place.expect("nobody closes the places of refusals");
+            let load = world.load();
             match stream {
-                Stream::Tcp(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
-                Stream::Unix(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
+                Stream::Tcp(stream) => drop(tokio::spawn(refuse(stream, place, limit, load))),
+                Stream::Unix(stream) => drop(tokio::spawn(refuse(stream, place, limit, load))),
             }
             return;
         };
