@@ -23,7 +23,7 @@ impl Gate {
         let mut connection = Raw::open(daemon.host_port());
         let jobs = workers(&raw::status(&mut connection)).len() as u64;
         for id in 1..=jobs {
-            connection.send(&raw::work_within(Some(DEADLINE_MS), id, "spin", &[("for", "60s")], b""));
+            connection.send(&raw::work_within(id, "spin", &[("for", "60s")], Some(DEADLINE_MS), b""));
         }
         eventually("every worker runs a spin", || {
             let status = raw::status(&mut connection);

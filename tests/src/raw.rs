@@ -46,15 +46,15 @@ impl Frame {
 
 /// The frame of a request.
 pub fn work(id: u64, operation: &str, parameters: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    work_within(None, id, operation, parameters, body)
+    work_within(id, operation, parameters, None, body)
 }
 
-/// The frame of a request with a deadline, milliseconds.
+/// The frame of a request with a deadline in milliseconds.
 pub fn work_within(
-    deadline: Option<u64>,
     id: u64,
     operation: &str,
     parameters: &[(&str, &str)],
+    deadline: Option<u64>,
     body: &[u8],
 ) -> Vec<u8> {
     let header = Work {

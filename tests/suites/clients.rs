@@ -157,7 +157,7 @@ async fn a_request_that_is_dropped_while_it_runs_is_stopped() {
 fn the_blocking_client_calls_pings_asks_and_closes() {
     let daemon = Daemon::start(&[]);
     let mut client = blocking::Client::connect(address(&daemon), options()).unwrap();
-    assert!(client.terms().unwrap().server.starts_with("windlassd "));
+    assert!(client.terms().unwrap().server.starts_with("windlassd/"));
     let hash = Request::new("hash").parameter("algorithm", "sha256").body("abc");
     let digest = client.call(&hash).unwrap().body;
     assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

@@ -216,7 +216,7 @@ fn requests_that_are_held_take_no_worker_and_no_place_in_the_queue() {
     let daemon = Daemon::start(&[("cpu.threads", "1")]);
     let mut sleepers: Vec<raw::Raw> = (0..SLEEPERS).map(|_| raw::Raw::open(daemon.host_port())).collect();
     for sleeper in &mut sleepers {
-        sleeper.send(&raw::work_within(Some(600_000), 1, "echo", &[("delay", "5m")], b"12345678"));
+        sleeper.send(&raw::work_within(1, "echo", &[("delay", "5m")], Some(600_000), b"12345678"));
     }
     let mut other = raw::Raw::open(daemon.host_port());
     let status = eventually("all are held", || {
