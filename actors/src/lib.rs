@@ -14,6 +14,7 @@ pub mod units;
 
 mod lifecycle;
 mod supervisor;
+mod sync;
 
 mod cpu;
 mod dispatch;

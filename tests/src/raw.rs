@@ -73,15 +73,23 @@ pub fn work_within(
 
 /// The frame of a Cancel.
 pub fn cancel(id: u64) -> Vec<u8> {
-    no_fields(Kind::Cancel, id, &[])
+    bare(Kind::Cancel, id, &[])
 }
 
 /// The frame of a Ping.
 pub fn ping(id: u64, body: &[u8]) -> Vec<u8> {
-    no_fields(Kind::Ping, id, body)
+    bare(Kind::Ping, id, body)
 }
 
-fn no_fields(kind: Kind, id: u64, body: &[u8]) -> Vec<u8> {
+/// The frame of a Query.
+pub fn query(id: u64, subject: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let query = Query { subject, extensions: Extensions::default() };
+    append_frame(&mut bytes, Kind::Query, id, &query, &[]);
+    bytes
+}
+
+fn bare(kind: Kind, id: u64, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     append_frame(&mut bytes, kind, id, &NoFields::default(), body);
     bytes
@@ -193,10 +201,7 @@ impl Raw {
 /// Asks for the status.
 #[track_caller]
 pub fn status(connection: &mut Raw) -> Value {
-    let mut bytes = Vec::new();
-    let query = Query { subject: SUBJECT_STATUS, extensions: Extensions::default() };
-    append_frame(&mut bytes, Kind::Query, u64::MAX / 2, &query, &[]);
-    connection.send(&bytes);
+    connection.send(&query(u64::MAX / 2, SUBJECT_STATUS));
     let info = connection.frame().expect("an Info");
     assert_eq!(info.kind, Kind::Info, "{info:?}");
     serde_json::from_slice(&info.body).unwrap()

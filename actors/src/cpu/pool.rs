@@ -97,37 +97,11 @@ impl Workers {
         }
     }
 
-    /// One activation, on a pool thread: works until nothing is left that could run.
+    /// Lends the thread's worker to an activation.
     fn activate(self: Arc<Self>) {
         let index = rayon::current_thread_index().expect("activations run on the pool alone");
         let mut worker = self.workers[index].lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let place = Place(&self);
-            while let Some((batch, permit)) = self.bridge.take() {
-                worker.run(&self, batch);
-                drop(permit);
-                if self.bridge.budget.take_passed_over() {
-                    self.wake();
-                }
-            }
-            drop(place);
-            if !self.bridge.has_runnable() || !self.bridge.places.claim() {
-                return;
-            }
-        }
-    }
-}
-
-/// Gives the worker's place back, panic or not.
-struct Place<'a>(&'a Arc<Workers>);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.bridge.places.give_back();
-        if std::thread::panicking() {
-            // What this worker would have taken next must not wait for the next submit.
-            self.0.wake();
-        }
+        self.bridge.activation(|batch| worker.run(&self, batch), || self.wake());
     }
 }
 

@@ -1,7 +1,7 @@
 //! What both worlds hold: the intake, the schedule behind it, and the places of the workers that empty them.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use super::budget::{Budget, RunPermit};
 use super::intake::Intake;
@@ -9,6 +9,7 @@ use super::job::Batch;
 use super::places::Places;
 use super::schedule::Schedule;
 use super::{Admission, Failure};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 
 /// Most batches that a worker moves from the intake into the schedule under one lock.
 const MOVES_MAX: usize = 256;
@@ -35,7 +36,7 @@ impl Bridge {
             budget: Arc::new(budget),
             places: Places::new(workers),
             intake: Intake::new(slots_max),
-            schedule: Mutex::default(),
+            schedule: Mutex::new(Schedule::default()),
             waiting: AtomicUsize::new(0),
             waiting_jobs: AtomicUsize::new(0),
             stop_everything: AtomicBool::new(false),
@@ -55,7 +56,7 @@ impl Bridge {
     }
 
     /// Takes what a worker should run next, with what it needs to run reserved.
-    pub(crate) fn take(&self) -> Option<(Batch, RunPermit)> {
+    fn take(&self) -> Option<(Batch, RunPermit)> {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return None;
         }
@@ -78,6 +79,27 @@ impl Bridge {
         Some((batch, permit))
     }
 
+    /// One activation of a worker that has a place: runs what there is until nothing is left that could run. `run`
+    /// does the work; `wake` wakes one more worker if a place is free.
+    pub(crate) fn activation(&self, mut run: impl FnMut(Batch), wake: impl Fn()) {
+        loop {
+            let place = Awake { places: &self.places, wake: &wake };
+            while let Some((batch, permit)) = self.take() {
+                run(batch);
+                drop(permit);
+                // What did not fit beside this batch may fit now, and this worker takes only one of it.
+                if self.budget.take_passed_over() {
+                    wake();
+                }
+            }
+            drop(place);
+            // The last look: what was submitted while all places were taken has woken nobody.
+            if !self.has_runnable() || !self.places.claim() {
+                return;
+            }
+        }
+    }
+
     /// Puts back what a worker did not get to.
     pub(crate) fn put_back(&self, batch: Batch) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -85,9 +107,8 @@ impl Bridge {
         self.schedule().put_back(batch);
     }
 
-    /// The last look of a worker that found nothing and has given its place back: whether there is something that it
-    /// could run.
-    pub(crate) fn has_runnable(&self) -> bool {
+    /// Whether there is something that a worker could run.
+    fn has_runnable(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
             && (!self.intake.is_empty() || self.schedule().any(|batch| self.budget.fits(batch)))
     }
@@ -120,5 +141,21 @@ impl Bridge {
     /// The schedule stays whole whatever happens under the lock: each step is one call on a `VecDeque`.
     fn schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A worker's place while it is awake; given back when dropped, panic or not.
+struct Awake<'a, W: Fn()> {
+    places: &'a Places,
+    wake: &'a W,
+}
+
+impl<W: Fn()> Drop for Awake<'_, W> {
+    fn drop(&mut self) {
+        self.places.give_back();
+        if std::thread::panicking() {
+            // What this worker would have taken next must not wait for the next submit.
+            (self.wake)();
+        }
     }
 }

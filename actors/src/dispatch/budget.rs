@@ -2,10 +2,11 @@
 //! runs, never who is admitted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::job::Batch;
 use crate::operation::OperationIndex;
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// What runs now, against what may.
 pub(crate) struct Budget {

@@ -5,6 +5,9 @@
 
 use super::job::Batch;
 
+#[cfg(windlass_loom)]
+use shim as flume;
+
 /// Both ends of the channel, which therefore never closes: the drain empties it instead.
 pub(crate) struct Intake {
     sender: flume::Sender<Batch>,
@@ -35,5 +38,53 @@ impl Intake {
     /// The batch that came first, if any.
     pub(crate) fn try_take(&self) -> Option<Batch> {
         self.receiver.try_recv().ok()
+    }
+}
+
+/// As much of flume as is used here, on primitives that loom can see.
+#[cfg(windlass_loom)]
+mod shim {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use crate::sync::Mutex;
+
+    type Queue<T> = Arc<(usize, Mutex<VecDeque<T>>)>;
+
+    pub(super) struct Sender<T>(Queue<T>);
+    pub(super) struct Receiver<T>(Queue<T>);
+    pub(super) struct TrySendError<T>(T);
+
+    pub(super) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+        let queue = Arc::new((capacity, Mutex::new(VecDeque::new())));
+        (Sender(Arc::clone(&queue)), Receiver(queue))
+    }
+
+    impl<T> Sender<T> {
+        pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+            let mut queue = self.0.1.lock().expect("nothing panics under this lock");
+            if queue.len() < self.0.0 {
+                queue.push_back(message);
+                Ok(())
+            } else {
+                Err(TrySendError(message))
+            }
+        }
+    }
+
+    impl<T> Receiver<T> {
+        pub(super) fn is_empty(&self) -> bool {
+            self.0.1.lock().expect("nothing panics under this lock").is_empty()
+        }
+
+        pub(super) fn try_recv(&self) -> Result<T, ()> {
+            self.0.1.lock().expect("nothing panics under this lock").pop_front().ok_or(())
+        }
+    }
+
+    impl<T> TrySendError<T> {
+        pub(super) fn into_inner(self) -> T {
+            self.0
+        }
     }
 }

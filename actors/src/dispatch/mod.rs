@@ -12,6 +12,8 @@ mod job;
 mod places;
 mod reply;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 

@@ -1,7 +1,9 @@
 //! How many workers are awake. Decides when a submitter has to wake one, so that neither a job is left behind nor an
 //! idle worker spins.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::AtomicUsize;
 
 /// Places for awake workers, one for each thread of the pool.
 ///

@@ -305,7 +305,7 @@ impl Connection {
             };
             completed = true;
             match item {
-                Item::Preface => {}
+                Item::Preface => self.session.preface(),
                 Item::Work { prefix, header, body } => {
                     match (self.session.work(prefix, header, body.is_some(), now), body) {
                         (Verdict::Read(waiting), Some(body)) => self.session.body(waiting, body, now),

@@ -63,7 +63,7 @@ pub enum CallError {
         limit: u64,
     },
     /// No answer within the deadline and its grace; the daemon was told to stop.
-    #[error("no answer within {waited:?}")]
+    #[error("no answer within {waited:.1?}")]
     DeadlineExceeded {
         /// How long the client waited.
         waited: Duration,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::{FRAME_BYTES_MIN, NAME_BYTES_MAX};
 
 /// Settings of a client. [`Options::named`] gives values that suit most; every field may be changed.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct Options {
     /// How much later than its deadline a request is given up here. The daemon answers before that; this guards
     /// against one that does not.
     pub deadline_grace: Duration,
-    /// Largest frame that is read, bytes; an output larger than this is refused by the daemon.
+    /// Largest frame that is read, bytes, at least 32 KiB; an output larger than this is refused by the daemon.
     pub frame_bytes_max: u32,
     /// Most requests in flight on a connection; the daemon's own bound applies as well.
     pub in_flight_max: u32,
@@ -50,6 +50,11 @@ impl Options {
             attempts_max: 4,
             backoff: Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) },
         }
+    }
+
+    /// What a Hello announces: no less than every peer may count on.
+    pub(super) fn frame_bytes_announced(&self) -> u32 {
+        self.frame_bytes_max.max(FRAME_BYTES_MIN)
     }
 
     /// The name as it fits into a Hello.

@@ -36,7 +36,7 @@ impl Outgoing {
             version_min: crate::VERSION,
             version_max: crate::VERSION,
             features: 0,
-            frame_bytes_max: options.frame_bytes_max.max(crate::limits::FRAME_BYTES_MIN),
+            frame_bytes_max: options.frame_bytes_announced(),
             window: 0,
             client: options.client_bounded(),
             extensions: Extensions::default(),

@@ -19,6 +19,9 @@ use super::socket::{Greeted, Reader, Writer, greet};
 /// Bits of a request's id that hold its slot; the rest counts upwards, so that ids rise.
 const SLOT_BITS: u32 = 16;
 
+/// Pongs are not queued behind more small frames than this, bytes: a daemon that asks without reading gets none.
+const PONG_BACKLOG_BYTES: usize = 1024 * 1024;
+
 /// Where in an encoded frame the id stands.
 const ID_BYTES: Range<usize> = 8..16;
 
@@ -159,10 +162,10 @@ impl Pipe {
                 Event::Failure { id, failure } => on(slot(id), Outcome::Failure(failure)),
                 Event::Broken(failure) => self.broken = Some(failure),
                 Event::GoAway { .. } => self.leaving = true,
-                Event::Ping { id, body } => {
+                Event::Ping { id, body } if self.outgoing.tail_bytes() < PONG_BACKLOG_BYTES => {
                     self.outgoing.bare(crate::Kind::Pong, id, body.as_slice());
                 }
-                Event::Answer { .. } | Event::Nothing => {}
+                Event::Ping { .. } | Event::Answer { .. } | Event::Nothing => {}
                 Event::Welcome(_) | Event::Closed(_) => {
                     return Err(protocol("a frame that nothing asked for".to_owned()));
                 }

@@ -48,7 +48,7 @@ async fn connect_and_greet(address: &Address, options: &Options) -> Result<Greet
     let mut opening = Outgoing::opening(options);
     // A daemon that refuses at once may close before it reads; its reason is worth more than the error.
     let written = writer.write_all(opening.raw()).await;
-    let mut decoder = Decoder::new(options.frame_bytes_max);
+    let mut decoder = Decoder::new(options.frame_bytes_announced());
     loop {
         if let Some(terms) = welcome(&mut decoder, address)? {
             return Ok(Greeted { reader, writer, decoder, terms });

@@ -12,6 +12,11 @@ use crate::io::inflight::Place;
 use crate::telemetry::{catalogue_json, status_json};
 
 impl Session {
+    /// The peer's first bytes are the preface.
+    pub(crate) fn preface(&mut self) {
+        self.heard_preface = true;
+    }
+
     /// Any frame but Work. `body` is there for Ping only.
     pub(crate) fn frame(&mut self, kind: Kind, prefix: Prefix, header: &[u8], body: &[u8]) {
         if self.stage == Stage::Hello {

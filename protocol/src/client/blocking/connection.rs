@@ -58,7 +58,7 @@ impl Connection {
         let mut outgoing = Outgoing::opening(options);
         // A daemon that refuses at once may close before it reads; its reason is worth more than the error.
         let written = stream.send(&mut outgoing, give_up);
-        let mut decoder = Decoder::new(options.frame_bytes_max);
+        let mut decoder = Decoder::new(options.frame_bytes_announced());
         let terms = loop {
             if let Some(terms) = welcome(&mut decoder, address)? {
                 break terms;
@@ -103,11 +103,12 @@ impl Connection {
         if self.leaving {
             return false;
         }
-        match self.stream.receive_now(&mut self.decoder) {
-            Ok(0) => false,
-            Ok(_) => self.next_answer(Asked::Other, 0).is_ok() && !self.leaving,
+        let is_there = match self.stream.receive_now(&mut self.decoder) {
+            Ok(received) => received > 0,
             Err(error) => error.kind() == ErrorKind::WouldBlock,
-        }
+        };
+        // The goodbye may also have come together with the last answer.
+        is_there && self.next_answer(Asked::Other, 0).is_ok() && !self.leaving
     }
 
     /// Sends one frame and waits for what answers it.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
 
 use crate::client::{Address, Options};
 use crate::message::{self, Extensions, Header};
@@ -59,9 +61,18 @@ pub(super) fn nobody() -> Address {
     Address::Tcp { host: "127.0.0.1".to_owned(), port }
 }
 
-/// Options that wait hardly at all between attempts.
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The next message of the script; a script that says nothing fails the test.
+pub(super) async fn heard<T>(from: &mut UnboundedReceiver<T>) -> T {
+    timeout(PATIENCE, from.recv()).await.expect("the script says nothing").expect("the script has ended")
+}
+
+/// Options that wait hardly at all between attempts, and for answers no longer than a test should.
 pub(super) fn hasty() -> Options {
     let mut options = Options::named("test");
+    options.answer_timeout = PATIENCE;
     options.backoff.first = Duration::from_millis(1);
     options.backoff.longest = Duration::from_millis(4);
     options

@@ -6,22 +6,24 @@
 //! - **Ends when**: the daemon ends the stream, a rule is broken, or the client is dropped.
 //! - **Never**: connects, or tries anything twice.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
+pub(super) use self::state::Answer;
+use self::state::{Pending, Phase, State};
 use super::address::Address;
 use super::decoder::Decoder;
 use super::error::{CallError, Failure};
 use super::options::Options;
-use super::outgoing::{Outgoing, SLICES_MAX, epoch_micros};
-use super::request::{Request, Response, Terms, Totals};
+use super::outgoing::{Outgoing, SLICES_MAX};
+use super::request::{Request, Terms, Totals};
 use super::session::{Event, interpret};
 use super::socket::{Greeted, Reader, Writer, greet};
 use crate::frame::Kind;
@@ -41,40 +43,6 @@ pub(super) struct Link {
     /// There is something to send.
     wake: Notify,
     tasks: OnceLock<[AbortHandle; 2]>,
-}
-
-struct State {
-    phase: Phase,
-    id_next: u64,
-    /// Requests above this id were never given to the socket.
-    id_sent: u64,
-    opened_at: u64,
-    pending: BTreeMap<u64, Pending>,
-    closing: Option<oneshot::Sender<Result<Totals, CallError>>>,
-    outgoing: Outgoing,
-    /// Why the daemon said that it would end the connection.
-    broken: Option<CallError>,
-}
-
-#[derive(PartialEq, Eq, Clone, Copy)]
-enum Phase {
-    /// Next: `Leaving`, `Ended`.
-    Open,
-    /// Nothing new is sent; answers still come. Next: `Ended`.
-    Leaving,
-    Ended,
-}
-
-struct Pending {
-    /// `None` once the caller has left.
-    answer: Option<oneshot::Sender<Result<Answer, CallError>>>,
-    /// A request has one, a Ping or Query none.
-    place: Option<OwnedSemaphorePermit>,
-}
-
-pub(super) enum Answer {
-    Response(Response),
-    Bytes(Bytes),
 }
 
 /// The right to one answer; dropped before it came, it tells the daemon to stop.
@@ -111,16 +79,7 @@ impl Link {
             terms,
             address: address.clone(),
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-            state: Mutex::new(State {
-                phase: Phase::Open,
-                id_next: 1,
-                id_sent: 0,
-                opened_at: epoch_micros(),
-                pending: BTreeMap::new(),
-                closing: None,
-                outgoing: Outgoing::default(),
-                broken: None,
-            }),
+            state: Mutex::new(State::new()),
             wake: Notify::new(),
             tasks: OnceLock::new(),
         });
@@ -343,41 +302,5 @@ impl Link {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds the state")
-    }
-}
-
-impl State {
-    /// Gives `id` its answer; one that nobody waits for any more is dropped.
-    fn conclude(
-        &mut self,
-        id: u64,
-        answer: impl FnOnce() -> Result<Answer, CallError>,
-    ) -> Result<(), String> {
-        if id >= self.id_next {
-            return Err(format!("an answer to id {id}, which was never used"));
-        }
-        if let Some(sender) = self.pending.remove(&id).and_then(|pending| pending.answer) {
-            drop(sender.send(answer()));
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self) {
-        if self.phase == Phase::Open {
-            self.phase = Phase::Leaving;
-        }
-    }
-
-    /// Requests above `last_id` were never accepted. Pings and Queries are not requests; they wait for the end.
-    fn go_away(&mut self, last_id: u64) {
-        self.leave();
-        let Some(first) = last_id.checked_add(1) else { return };
-        let (requests, others) =
-            self.pending.split_off(&first).into_iter().partition(|(_, pending)| pending.place.is_some());
-        let (requests, mut others): (BTreeMap<_, _>, BTreeMap<_, _>) = (requests, others);
-        self.pending.append(&mut others);
-        for answer in requests.into_values().filter_map(|pending| pending.answer) {
-            drop(answer.send(Err(CallError::draining("the daemon left before it read the request"))));
-        }
     }
 }

@@ -1,0 +1,152 @@
+//! The bridge by itself: no sockets, no pool, no clock that matters.
+
+#[cfg(not(windlass_loom))]
+mod model;
+#[cfg(windlass_loom)]
+mod orders;
+#[cfg(not(windlass_loom))]
+mod rules;
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::job::{Admitted, Batch, Class};
+use super::{Answer, Bridge, ClientKey, PendingReplies, StopFlag};
+use crate::operation::{
+    Arguments, Catalogue, Declaration, Entry, Estimate, Input, JobContext, Operation, OperationError,
+    OperationIndex, Output, Resultant, Secrecy,
+};
+use crate::settings::{DrainSettings, FairBy, LimitSettings, QueueSettings, Settings, TimeoutSettings};
+
+/// An operation that is never run here.
+struct Named(Declaration);
+
+impl Named {
+    fn entry(name: &'static str, index: u16, concurrency_max: Option<NonZeroUsize>) -> Entry {
+        let declaration = Declaration {
+            name,
+            about: "stands for work",
+            parameters: Vec::new(),
+            limits: Vec::new(),
+            result: Resultant::Binary,
+            secrecy: Secrecy::Open,
+            pure: true,
+            stretch_max: Duration::ZERO,
+        };
+        Entry { index: OperationIndex(index), operation: Arc::new(Self(declaration)), concurrency_max }
+    }
+}
+
+impl Operation for Named {
+    fn declaration(&self) -> &Declaration {
+        &self.0
+    }
+
+    fn estimate(&self, _: &Arguments, _: u64) -> Result<Estimate, OperationError> {
+        Ok(COSTLESS)
+    }
+
+    fn run(&self, _: &Arguments, input: Input, _: &mut JobContext<'_>) -> Result<Output, OperationError> {
+        Ok(Output(input.into_bytes()))
+    }
+}
+
+const COSTLESS: Estimate = Estimate { cpu: Duration::ZERO, output_bytes: 0, work_bytes: 0 };
+
+/// Place of the operation of which any number may run, and of the one of which only one may.
+const FREE: usize = 0;
+const SINGLE: usize = 1;
+
+fn settings() -> Arc<Settings> {
+    let entries = vec![Named::entry("free", 0, None), Named::entry("single", 1, NonZeroUsize::new(1))];
+    let second = Duration::from_secs(1);
+    Arc::new(Settings {
+        catalogue: Catalogue::new(entries).unwrap(),
+        queue: QueueSettings {
+            capacity: NonZeroUsize::new(64).unwrap(),
+            memory_bytes_max: 1 << 20,
+            wait_max: second,
+            batch_share: NonZeroU32::new(8).unwrap(),
+            fair_by: FairBy::Connection,
+        },
+        limits: LimitSettings {
+            connections_max: 8,
+            in_flight_per_connection: NonZeroU32::new(64).unwrap(),
+            body_bytes_max: 1 << 16,
+            unwritten_bytes_max: 1 << 16,
+        },
+        timeouts: TimeoutSettings {
+            handshake: second,
+            idle: second,
+            read: second,
+            write: second,
+            deadline_default: second,
+            deadline_max: second,
+        },
+        drain: DrainSettings { quiet: second, timeout: second, cancel_grace: second },
+    })
+}
+
+/// What a job of a test is like.
+#[derive(Clone, Copy)]
+struct Wanted {
+    id: u64,
+    class: Class,
+    entry: usize,
+    estimate: Estimate,
+}
+
+impl Wanted {
+    fn interactive(id: u64) -> Self {
+        Self { id, class: Class::Interactive, entry: FREE, estimate: COSTLESS }
+    }
+}
+
+fn admitted(bridge: &Bridge, wanted: Wanted) -> Admitted {
+    Admitted {
+        id: wanted.id,
+        entry: wanted.entry,
+        arguments: Arguments::default(),
+        input: Input::from(&b"input"[..]),
+        deadline: Instant::now() + Duration::from_secs(60),
+        estimate: wanted.estimate,
+        held: bridge.admission.hold(5, 1 << 20).unwrap(),
+    }
+}
+
+/// A batch of these jobs, all of the class of the first.
+fn batch(
+    bridge: &Bridge,
+    settings: &Arc<Settings>,
+    jobs: &[Wanted],
+) -> (Batch, PendingReplies, Vec<StopFlag>) {
+    let (mut batch, replies) =
+        Batch::new(Arc::clone(settings), ClientKey::Connection(1), jobs[0].class, 1 << 16);
+    let stops = jobs
+        .iter()
+        .map(|wanted| {
+            let slot = bridge.admission.enter(64).unwrap();
+            batch.push(admitted(bridge, *wanted), slot, Instant::now())
+        })
+        .collect();
+    (batch, replies, stops)
+}
+
+/// Answers every job of a batch with its input, as a worker would.
+fn answer_all(mut batch: Batch) {
+    while let Some(job) = batch.next() {
+        batch.answer(done(job));
+    }
+}
+
+fn done(job: super::Job) -> Answer {
+    drop(job.slot);
+    Answer {
+        id: job.id,
+        outcome: Ok(Output(job.input.into_bytes())),
+        queue_time: Duration::ZERO,
+        service_time: Duration::ZERO,
+        held: job.held,
+    }
+}

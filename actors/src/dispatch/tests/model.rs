@@ -1,0 +1,100 @@
+//! Random sequences of submits, stops and runs against an oracle that only counts.
+
+use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
+
+use fastrand::Rng;
+
+use super::*;
+use crate::dispatch::{Budget, ReplyBox};
+
+const WORK_BYTES_MAX: u64 = 1000;
+
+/// What must be true whatever happened: every job is answered once, in the end nothing is held, and never more than
+/// the limits runs.
+#[test]
+fn every_job_is_answered_once_and_nothing_stays_behind() {
+    for seed in 0..200 {
+        let mut rng = Rng::with_seed(seed);
+        let bridge = Bridge::new(2, 64, Budget::new(WORK_BYTES_MAX, 2));
+        let settings = settings();
+        let mut replies = ReplyBox::default();
+        let mut answered: BTreeMap<u64, usize> = BTreeMap::new();
+        let mut n_submitted = 0;
+        for _ in 0..rng.usize(1..40) {
+            if rng.bool() && bridge.admission.slots() < 40 {
+                let wanted = random_batch(&mut rng, &mut n_submitted);
+                let (batch, pending, _) = batch(&bridge, &settings, &wanted);
+                replies.expect(pending);
+                bridge.submit(batch);
+            } else {
+                run_some(&bridge, &mut rng);
+            }
+            hear(&mut replies, &mut answered);
+        }
+        while bridge.waiting_jobs() > 0 {
+            run_some(&bridge, &mut rng);
+        }
+        hear(&mut replies, &mut answered);
+        let all: Vec<(u64, usize)> = answered.into_iter().collect();
+        assert_eq!(all, (1..=n_submitted).map(|id| (id, 1)).collect::<Vec<_>>(), "seed {seed}");
+        assert_eq!(
+            (bridge.admission.slots(), bridge.admission.held_bytes(), bridge.budget.work_bytes()),
+            (0, 0, 0),
+            "seed {seed}"
+        );
+        assert_eq!(bridge.places.awake(), 0, "seed {seed}");
+    }
+}
+
+fn random_batch(rng: &mut Rng, n_submitted: &mut u64) -> Vec<Wanted> {
+    let class = if rng.bool() { Class::Interactive } else { Class::Batch };
+    let alone = rng.bool();
+    let n_jobs = if alone { 1 } else { rng.usize(1..8) };
+    let entry = if alone && rng.bool() { SINGLE } else { FREE };
+    let work_bytes = if alone { rng.u64(..=WORK_BYTES_MAX) } else { 0 };
+    (0..n_jobs)
+        .map(|_| {
+            *n_submitted += 1;
+            let estimate =
+                Estimate { cpu: Duration::from_micros(rng.u64(..200)), output_bytes: 0, work_bytes };
+            Wanted { id: *n_submitted, class, entry, estimate }
+        })
+        .collect()
+}
+
+/// One activation that sometimes answers a part and puts the rest back, sometimes drops what it has, and sometimes
+/// is joined by a second one.
+fn run_some(bridge: &Bridge, rng: &mut Rng) {
+    if !bridge.places.claim() {
+        return;
+    }
+    let rng = std::cell::RefCell::new(rng);
+    bridge.activation(
+        |mut batch| {
+            assert!(bridge.budget.work_bytes() <= WORK_BYTES_MAX);
+            while let Some(job) = batch.next() {
+                batch.answer(done(job));
+                let choice = rng.borrow_mut().u8(..10);
+                if choice == 0 {
+                    return;
+                }
+                if choice == 1 && batch.len() > 0 {
+                    batch.send_done();
+                    bridge.put_back(batch);
+                    return;
+                }
+            }
+        },
+        || {},
+    );
+}
+
+fn hear(replies: &mut ReplyBox, answered: &mut BTreeMap<u64, usize>) {
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(answers) = replies.poll_answers(&mut context) {
+        for answer in answers {
+            *answered.entry(answer.id).or_default() += 1;
+        }
+    }
+}

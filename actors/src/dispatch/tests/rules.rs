@@ -1,0 +1,283 @@
+//! The rules of the bridge, one by one.
+
+use std::task::{Context, Poll, Waker};
+
+use windlass_protocol::FailureCode;
+
+use super::*;
+use crate::dispatch::job::BATCH_JOBS_MAX;
+use crate::dispatch::{Budget, Failure, ReplyBox};
+
+fn bridge() -> Bridge {
+    Bridge::new(2, 64, Budget::new(1000, 2))
+}
+
+/// The answers that are there: id, and the code of a failure.
+fn heard(replies: &mut ReplyBox) -> Vec<(u64, Option<FailureCode>)> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut answers = Vec::new();
+    while let Poll::Ready(more) = replies.poll_answers(&mut context) {
+        answers.extend(
+            more.into_iter().map(|answer| (answer.id, answer.outcome.err().map(|failure| failure.code))),
+        );
+    }
+    answers
+}
+
+fn waiting_for(pending: PendingReplies) -> ReplyBox {
+    let mut replies = ReplyBox::default();
+    replies.expect(pending);
+    replies
+}
+
+fn three() -> [Wanted; 3] {
+    [1, 2, 3].map(Wanted::interactive)
+}
+
+#[test]
+fn a_batch_that_is_dropped_answers_every_job_and_frees_what_it_held() {
+    let bridge = bridge();
+    let (mut batch, pending, _) = batch(&bridge, &settings(), &three());
+    let mut replies = waiting_for(pending);
+    let first = batch.next().unwrap();
+    batch.answer(done(first));
+    // The second is taken and lost, as by a panic; the third was never taken.
+    drop(batch.next().unwrap());
+    drop(batch);
+    let mut answers = heard(&mut replies);
+    answers.sort_unstable_by_key(|(id, _)| *id);
+    let lost = Some(FailureCode::INTERNAL);
+    assert_eq!(answers, [(1, None), (2, lost), (3, lost)]);
+    assert_eq!((bridge.admission.slots(), bridge.admission.held_bytes()), (0, 0));
+}
+
+#[test]
+fn a_batch_that_takes_long_answers_what_is_done_and_the_rest_later() {
+    let bridge = bridge();
+    let (mut batch, pending, _) = batch(&bridge, &settings(), &three());
+    let mut replies = waiting_for(pending);
+    let first = batch.next().unwrap();
+    batch.answer(done(first));
+    batch.send_done();
+    assert_eq!(heard(&mut replies), [(1, None)]);
+    answer_all(batch);
+    assert_eq!(heard(&mut replies), [(2, None), (3, None)]);
+}
+
+#[test]
+fn an_answer_keeps_what_its_output_holds_until_it_is_dropped() {
+    let bridge = bridge();
+    let (batch, pending, _) = batch(&bridge, &settings(), &[Wanted::interactive(1)]);
+    let mut replies = waiting_for(pending);
+    answer_all(batch);
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(answers) = replies.poll_answers(&mut context) else { panic!("the answer is there") };
+    assert_eq!((bridge.admission.slots(), bridge.admission.held_bytes()), (0, 5));
+    drop(answers);
+    assert_eq!(bridge.admission.held_bytes(), 0);
+}
+
+#[test]
+fn stop_flags_of_a_batch_are_apart() {
+    let bridge = bridge();
+    let jobs: Vec<Wanted> = (1..=BATCH_JOBS_MAX as u64).map(Wanted::interactive).collect();
+    let (mut batch, _pending, stops) = batch(&bridge, &settings(), &jobs);
+    stops[4].raise();
+    stops[BATCH_JOBS_MAX - 1].raise();
+    let raised: Vec<u64> =
+        std::iter::from_fn(|| batch.next()).filter(|job| job.stop.is_raised()).map(|job| job.id).collect();
+    assert_eq!(raised, [5, 32]);
+}
+
+#[test]
+fn heavy_and_limited_jobs_travel_alone() {
+    let bridge = bridge();
+    let settings = settings();
+    let entry = |place: usize| &settings.catalogue.entries()[place];
+    let (light, _pending, _) = batch(&bridge, &settings, &[Wanted::interactive(1)]);
+    let heavy = Estimate { cpu: Duration::from_millis(1), ..COSTLESS };
+    let hungry = Estimate { work_bytes: 1, ..COSTLESS };
+    assert!(light.takes(&COSTLESS, entry(FREE)));
+    assert!(!light.takes(&heavy, entry(FREE)));
+    assert!(!light.takes(&hungry, entry(FREE)));
+    assert!(!light.takes(&COSTLESS, entry(SINGLE)));
+    let (limited, _pending, _) =
+        batch(&bridge, &settings, &[Wanted { entry: SINGLE, ..Wanted::interactive(2) }]);
+    assert!(!limited.takes(&COSTLESS, entry(FREE)));
+    let full: Vec<Wanted> = (1..=BATCH_JOBS_MAX as u64).map(Wanted::interactive).collect();
+    let (full, _pending, _) = batch(&bridge, &settings, &full);
+    assert!(!full.takes(&COSTLESS, entry(FREE)));
+}
+
+/// Runs an activation that nobody else helps, and says the order of the ids.
+fn order(bridge: &Bridge) -> Vec<u64> {
+    let mut ids = Vec::new();
+    assert!(bridge.places.claim());
+    bridge.activation(
+        |mut batch| {
+            while let Some(job) = batch.next() {
+                ids.push(job.id);
+                batch.answer(done(job));
+            }
+        },
+        || {},
+    );
+    ids
+}
+
+#[test]
+fn within_a_class_the_first_in_is_the_first_out() {
+    let bridge = bridge();
+    let settings = settings();
+    let _pending: Vec<_> = (1..=9)
+        .map(|id| {
+            let (batch, pending, _) = batch(&bridge, &settings, &[Wanted::interactive(id)]);
+            bridge.submit(batch);
+            pending
+        })
+        .collect();
+    assert_eq!(order(&bridge), (1..=9).collect::<Vec<u64>>());
+    assert_eq!(bridge.places.awake(), 0);
+    assert_eq!(bridge.waiting_jobs(), 0);
+}
+
+#[test]
+fn batch_work_gets_its_share_and_no_more_while_both_classes_wait() {
+    let bridge = bridge();
+    let settings = settings();
+    let millisecond = Estimate { cpu: Duration::from_millis(1), ..COSTLESS };
+    let mut pending = Vec::new();
+    for id in 1..=28 {
+        for (id, class) in [(id, Class::Interactive), (1000 + id, Class::Batch)] {
+            let wanted = Wanted { class, estimate: millisecond, ..Wanted::interactive(id) };
+            let (batch, replies, _) = batch(&bridge, &settings, &[wanted]);
+            bridge.submit(batch);
+            pending.push(replies);
+        }
+    }
+    let order = order(&bridge);
+    let batch_in_first = order[..32].iter().filter(|id| **id > 1000).count();
+    assert!((4..=5).contains(&batch_in_first), "{order:?}");
+    assert_eq!(order.len(), 56, "and the rest afterwards");
+}
+
+#[test]
+fn a_class_that_was_idle_has_saved_nothing_up() {
+    let bridge = bridge();
+    let settings = settings();
+    let second = Estimate { cpu: Duration::from_secs(1), ..COSTLESS };
+    let mut pending = Vec::new();
+    let mut submit = |id: u64, class| {
+        let (batch, replies, _) =
+            batch(&bridge, &settings, &[Wanted { class, estimate: second, ..Wanted::interactive(id) }]);
+        bridge.submit(batch);
+        pending.push(replies);
+    };
+    (1..=20).for_each(|id| submit(id, Class::Interactive));
+    assert_eq!(order(&bridge).len(), 20);
+    (1..=8).for_each(|id| submit(id, Class::Interactive));
+    (1001..=1008).for_each(|id| submit(id, Class::Batch));
+    let order = order(&bridge);
+    let batch_in_first = order[..8].iter().filter(|id| **id > 1000).count();
+    assert!(batch_in_first <= 2, "{order:?}");
+}
+
+#[test]
+fn what_does_not_fit_the_memory_left_is_passed_over_and_taken_when_it_does() {
+    let bridge = bridge();
+    let settings = settings();
+    let hungry =
+        |id| Wanted { estimate: Estimate { work_bytes: 600, ..COSTLESS }, ..Wanted::interactive(id) };
+    let mut pending = Vec::new();
+    for wanted in [hungry(1), hungry(2), Wanted::interactive(3)] {
+        let (batch, replies, _) = batch(&bridge, &settings, &[wanted]);
+        bridge.submit(batch);
+        pending.push(replies);
+    }
+    assert!(bridge.places.claim());
+    let seen = std::cell::RefCell::new(Vec::new());
+    let woken = std::cell::Cell::new(0);
+    bridge.activation(
+        |first| {
+            if seen.borrow().is_empty() {
+                seen.borrow_mut().push(1);
+                assert_eq!(bridge.budget.work_bytes(), 600);
+                // A second worker, while the first is at work: only the light job fits.
+                assert!(bridge.places.claim());
+                bridge.activation(
+                    |mut second| {
+                        let job = second.next().unwrap();
+                        seen.borrow_mut().push(job.id);
+                        second.answer(done(job));
+                    },
+                    || {},
+                );
+            } else {
+                seen.borrow_mut().push(2);
+            }
+            answer_all(first);
+        },
+        || woken.set(woken.get() + 1),
+    );
+    assert_eq!(*seen.borrow(), [1, 3, 2]);
+    assert_eq!(woken.get(), 1, "whoever frees the memory wakes a worker");
+    assert_eq!(bridge.budget.work_bytes(), 0);
+}
+
+#[test]
+fn an_operation_runs_no_more_jobs_at_once_than_it_may() {
+    let bridge = bridge();
+    let settings = settings();
+    let mut pending = Vec::new();
+    for id in [1, 2] {
+        let (batch, replies, _) =
+            batch(&bridge, &settings, &[Wanted { entry: SINGLE, ..Wanted::interactive(id) }]);
+        bridge.submit(batch);
+        pending.push(replies);
+    }
+    assert!(bridge.places.claim());
+    let mut n_run = 0;
+    bridge.activation(
+        |first| {
+            n_run += 1;
+            assert!(bridge.places.claim());
+            bridge.activation(|_| panic!("a second job of the operation"), || {});
+            answer_all(first);
+        },
+        || {},
+    );
+    assert_eq!(n_run, 2);
+}
+
+#[test]
+fn a_drain_that_is_over_answers_all_that_waits() {
+    let bridge = bridge();
+    let settings = settings();
+    let mut replies = ReplyBox::default();
+    for id in 1..=5 {
+        let (batch, pending, _) = batch(&bridge, &settings, &[Wanted::interactive(id)]);
+        bridge.submit(batch);
+        replies.expect(pending);
+    }
+    bridge.fail_waiting(&Failure::drain_over());
+    let mut answers = heard(&mut replies);
+    answers.sort_unstable_by_key(|(id, _)| *id);
+    assert_eq!(answers, (1..=5).map(|id| (id, Some(FailureCode::CANCELLED))).collect::<Vec<_>>());
+    assert_eq!((bridge.waiting_jobs(), bridge.admission.slots(), bridge.admission.held_bytes()), (0, 0, 0));
+}
+
+#[test]
+fn a_worker_that_panics_gives_its_place_back_and_wakes_another() {
+    let bridge = bridge();
+    let (batch, pending, _) = batch(&bridge, &settings(), &[Wanted::interactive(1)]);
+    let mut replies = waiting_for(pending);
+    bridge.submit(batch);
+    assert!(bridge.places.claim());
+    let woken = std::cell::Cell::new(0);
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        bridge.activation(|_| panic!("outside an operation"), || woken.set(woken.get() + 1));
+    }));
+    assert!(ended.is_err());
+    assert_eq!((bridge.places.awake(), woken.get()), (0, 1));
+    assert_eq!(heard(&mut replies), [(1, Some(FailureCode::INTERNAL))]);
+}
