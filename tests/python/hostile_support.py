@@ -151,7 +151,7 @@ def ended(frames: list[Frame], last_id: int, reason: int, failure: int | None = 
 
 def violates(data: bytes, what: Any = "", code: int = PROTOCOL, last_id: int = 0, opening: bytes = OPENING,
              answered: dict[int, int] | None = None) -> None:
-    """W-66: Failure on id 0 and the end, without half-closing; the Work that follows at once is not acted
+    """W-66, W-67: Failure on id 0 and the end, without half-closing; the Work that follows at once is not acted
     upon."""
     try:
         frames = Peer(opening + data + TAIL).rest()
