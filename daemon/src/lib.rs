@@ -111,7 +111,7 @@ fn plan(config: &Config) -> Plan {
         pool: config.cpu.clone(),
         listen: native_addresses(config),
         operations: catalogue::names(),
-        server: concat!("windlassd ", env!("CARGO_PKG_VERSION")).to_owned(),
+        server: concat!("windlassd/", env!("CARGO_PKG_VERSION")).to_owned(),
         http_hint: String::new(),
     }
 }
