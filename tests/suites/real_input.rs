@@ -1,7 +1,7 @@
 //! Real input: what comes out is what the usual tools make of the same bytes, in both directions.
 
 use windlass_protocol::Kind;
-use windlass_tests::{Daemon, Sample, raw, run, sample, samples, tool};
+use windlass_tests::{Daemon, Sample, raw, repository, run, sample, samples, tool, windlass};
 
 /// Sizes around what is read, digested and compressed in one piece.
 const SIZES: [usize; 6] = [0, 1, 1000, 65_535, 65_537, (1 << 20) + 7];
@@ -235,5 +235,17 @@ fn the_largest_body_that_does_not_compress_needs_a_little_room_above_it() {
     let Sample { name, bytes } = sample("random", LARGEST);
     for compressor in COMPRESSORS.iter().filter(|compressor| compressor.is_quick) {
         there_and_back(&mut asking, compressor, &name, &bytes);
+    }
+}
+
+#[test]
+fn the_client_program_prints_what_sha256sum_prints() {
+    let daemon = Daemon::start(&UNHURRIED);
+    let file = repository().join("Cargo.lock");
+    let file = file.to_str().unwrap();
+    let ours = windlass(daemon.address(), &["call", "hash", "-p", "algorithm=sha256", file], b"").ok();
+    assert!(ours.text().ends_with(&format!("  {file}\n")), "{}", ours.text());
+    if let Some(mut sha256sum) = tool("sha256sum") {
+        assert_eq!(ours.text(), run(sha256sum.arg(file), b"").ok().text());
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use windlass_protocol::{FailureCode, Kind, SUBJECT_CATALOGUE, SUBJECT_STATUS};
-use windlass_tests::{Daemon, Gate, eventually, raw, workers};
+use windlass_tests::{Daemon, Gate, eventually, raw, windlass, workers};
 
 /// Connections that ask for a delay at the same time.
 const SLEEPERS: u64 = 1000;
@@ -200,6 +200,7 @@ fn ping_and_query_are_answered_while_every_worker_is_busy() {
             assert!(serde_json::from_slice::<Value>(&info.body).unwrap().is_object());
         }
     }
+    windlass(daemon.address(), &["ping"], b"").ok();
     let after = raw::status(&mut other);
     assert_eq!(after["queue"]["waiting"], 1);
     assert_eq!(after["operations"], before["operations"], "a job has ended meanwhile");
