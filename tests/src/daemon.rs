@@ -190,7 +190,12 @@ impl Daemon {
                 return event.clone();
             }
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!lines.1 && !left.is_zero(), "no '{text}' in the log: {:#?}", lines.0);
+            if lines.1 || left.is_zero() {
+                let seen = lines.0.clone();
+                // Whoever shows the log of a failed test needs the lock.
+                drop(lines);
+                panic!("no '{text}' in the log: {seen:#?}");
+            }
             lines = self.log.more.wait_timeout(lines, left).unwrap().0;
         }
     }

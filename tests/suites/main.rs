@@ -14,6 +14,7 @@ mod main_line;
 mod overload;
 mod panic;
 mod passwords;
+mod python;
 mod readme;
 mod real_input;
 mod unix_socket;
