@@ -25,3 +25,7 @@ pub use cpu::PoolError;
 pub use io::BindError;
 pub use lifecycle::Phase;
 pub use supervisor::{Ending, Observation, Order, Plan, StartError, Supervisor};
+pub use telemetry::{
+    DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot, RequestsSnapshot,
+    RunningSnapshot, Snapshot, WorkerSnapshot,
+};
