@@ -83,11 +83,19 @@ impl Browser {
             body.len()
         )
         .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {answer}");
-        serde_json::from_str::<Value>(body).unwrap()["value"].take()
+        // The driver keeps the connection open whatever it is told.
+        let mut answer = BufReader::new(stream);
+        let head: Vec<String> =
+            (&mut answer).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+        let length = head
+            .iter()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok())
+            .expect("a length");
+        let mut body = vec![0; length];
+        answer.read_exact(&mut body).unwrap();
+        let mut answer: Value = serde_json::from_slice(&body).unwrap();
+        assert!(head[0].starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        answer["value"].take()
     }
 }
 
