@@ -16,9 +16,10 @@ use tokio::time::Sleep;
 use zeroize::Zeroize;
 
 use super::IoWorld;
+use super::admit::Waiting;
 use super::census::Resident;
 use super::inbound::{Inbound, Item};
-use super::session::{Session, Verdict, Waiting};
+use super::session::{Session, Verdict};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
 use crate::settings::TimeoutSettings;

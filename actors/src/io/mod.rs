@@ -1,5 +1,6 @@
 //! The I/O world: listeners, connections, and what they share. It never computes and never blocks.
 
+mod admit;
 mod census;
 mod connection;
 mod inbound;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use windlass_protocol::{Closed, DecodeError, Extensions, FailureCode, GoAway, Kind, PREFACE};
 
-use super::admitting::Waiting;
 use super::{Session, Stage};
 use crate::dispatch::Failure;
+use crate::io::admit::Waiting;
 use crate::io::inbound::Misread;
 use crate::telemetry::add;
 
