@@ -184,9 +184,8 @@ impl HeldBytes {
     pub(crate) fn try_grow_arriving_to(&mut self, total: u64) -> Result<(), Refusal> {
         let Some(more) = total.checked_sub(self.arriving).filter(|more| *more > 0) else { return Ok(()) };
         if let Some(admission) = &self.admission {
-            try_add(&admission.arriving_bytes, more, self.limit / 2).map_err(|arriving| {
-                Refusal::Arrivals { arriving, asked: more, limit: self.limit / 2 }
-            })?;
+            try_add(&admission.arriving_bytes, more, self.limit / 2)
+                .map_err(|arriving| Refusal::Arrivals { arriving, asked: more, limit: self.limit / 2 })?;
         }
         self.arriving = total;
         Ok(())

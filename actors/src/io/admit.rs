@@ -115,7 +115,7 @@ impl IoWorld {
     ///
     /// # Errors
     ///
-    /// Why the request cannot be finished; it holds what it held.
+    /// Why a body of this length cannot be had.
     pub(super) fn measure(&self, waiting: &mut Waiting, body_bytes: u64) -> Result<(), Failure> {
         let Waiting { settings, request, hold, .. } = waiting;
         fits_body(body_bytes, settings)?;

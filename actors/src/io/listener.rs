@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 
 use super::IoWorld;
 use super::connection::Connection;
-use super::refusal::{REFUSALS_MAX, refuse};
+use super::hall::{FrontDoor, Hall};
+use super::refusal::{REFUSALS_MAX, native_words, no_place, refuse};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
 use crate::settings::{ListenAddress, UnixAddress};
@@ -201,9 +202,29 @@ impl Drop for SocketFile {
     }
 }
 
+/// What is spoken behind a listening socket.
+#[derive(Clone)]
+pub(crate) enum Door {
+    /// The native protocol.
+    Native,
+    /// Another one, which the program brings.
+    Other(Arc<dyn FrontDoor>),
+}
+
+impl Door {
+    /// An address of this door, as people write it.
+    pub(crate) fn name(&self, address: &ListenAddress) -> String {
+        match (self, address) {
+            (Self::Other(door), ListenAddress::Tcp(tcp)) => format!("{}://{tcp}", door.scheme()),
+            _ => address.to_string(),
+        }
+    }
+}
+
 /// The actor of one listening socket.
 pub(crate) struct Listener {
     world: Arc<IoWorld>,
+    door: Door,
     address: ListenAddress,
     socket: AcceptingSocket,
     refusals: Arc<Semaphore>,
@@ -228,7 +249,7 @@ struct Exhausted {
 
 impl Listener {
     /// Registers the socket with the runtime that this is called on.
-    pub(crate) fn new(world: Arc<IoWorld>, bound: BoundListener) -> Result<Self, ListenerError> {
+    pub(crate) fn new(world: Arc<IoWorld>, door: Door, bound: BoundListener) -> Result<Self, ListenerError> {
         let name = bound.address.to_string();
         let socket = match bound.socket {
             ListeningSocket::Tcp(socket) => TcpListener::from_std(socket).map(AcceptingSocket::Tcp),
@@ -238,7 +259,7 @@ impl Listener {
         };
         let socket = socket.map_err(|source| ListenerError { address: name, source })?;
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { world, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
+        Ok(Self { world, door, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
     }
 
     /// Accepts until the drain begins, then what the backlog still holds.
@@ -285,11 +306,12 @@ impl Listener {
         let Some(resident) = world.census.enter(limit) else {
             add(&world.metrics.connections_refused, 1);
             tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
-            let (refusals, load) = (Arc::clone(&self.refusals), world.load());
-            match stream {
-                Stream::Tcp(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
-                Stream::Unix(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
-            }
+            let failure = no_place(limit);
+            let words = match &self.door {
+                Door::Native => native_words(&failure, world.load()),
+                Door::Other(door) => door.no_place(&failure),
+            };
+            tokio::spawn(refuse(stream, Arc::clone(&self.refusals), words));
             return;
         };
         if let Stream::Tcp(stream) = &stream
@@ -299,8 +321,16 @@ impl Listener {
         }
         let number = world.connection_numbers.fetch_add(1, Ordering::Relaxed) + 1;
         add(&world.metrics.connections_accepted, 1);
-        tracing::debug!(connection = number, %peer, "connection accepted");
-        tokio::spawn(Connection::new(Arc::clone(world), stream, peer, number, resident).run());
+        tracing::debug!(connection = number, %peer, address = %self.address, "connection accepted");
+        let world = Arc::clone(world);
+        match &self.door {
+            Door::Native => {
+                tokio::spawn(Connection::new(world, stream, peer, number, resident).run());
+            }
+            Door::Other(door) => {
+                tokio::spawn(door.serve(stream, Hall::new(world, peer, number, resident)));
+            }
+        }
     }
 
     async fn accept_failed(&mut self, error: io::Error) -> Result<(), ListenerError> {

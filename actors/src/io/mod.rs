@@ -3,10 +3,12 @@
 mod admit;
 mod census;
 mod connection;
+mod hall;
 mod inbound;
 mod inflight;
 mod listener;
 mod outbox;
+mod parting;
 mod refusal;
 mod session;
 mod stream;
@@ -25,8 +27,11 @@ use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
 pub(crate) use census::Census;
+pub use hall::{Answered, FrontDoor, Hall, Head, Ticket};
 pub use listener::BindError;
-pub(crate) use listener::{BoundListener, Listener, ListenerError};
+pub(crate) use listener::{BoundListener, Door, Listener, ListenerError};
+pub use parting::LINGER;
+pub use stream::Stream;
 
 /// What all listeners and connections share.
 pub(crate) struct IoWorld {

@@ -1,11 +1,12 @@
 //! A TCP or Unix stream, whichever was accepted.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -13,8 +14,10 @@ use crate::dispatch::ClientKey;
 use crate::settings::FairBy;
 
 /// One end of a connection.
-pub(crate) enum Stream {
+pub enum Stream {
+    /// Over TCP.
     Tcp(TcpStream),
+    /// Over a Unix socket.
     Unix(UnixStream),
 }
 
@@ -83,6 +86,27 @@ impl Stream {
         }
     }
 
+    /// Reads what the kernel has, whether or not the runtime has heard of it yet. In a drain, what arrived before the
+    /// goodbye must not be lost.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when nothing has arrived, and what the system says.
+    pub fn read_arrived(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*SockRef::from(&*stream)).read(buffer),
+            Self::Unix(stream) => (&*SockRef::from(&*stream)).read(buffer),
+        }
+    }
+
+    /// The address that the peer has connected to; `None` for a Unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     pub(crate) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
@@ -102,5 +126,46 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Self::poll_read(&mut self, context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        chunk: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(&mut self, context, &[IoSlice::new(chunk)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        chunks: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(&mut self, context, chunks)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// A socket keeps nothing back.
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(&mut self, context)
     }
 }
