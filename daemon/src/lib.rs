@@ -94,7 +94,7 @@ fn plan(config: &Config) -> Plan {
         listen: native_addresses(config),
         doors: vec![http_door(config)],
         operations: catalogue::names(),
-        server: concat!("windlassd ", env!("CARGO_PKG_VERSION")).to_owned(),
+        server: concat!("windlassd/", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use windlass_protocol::FailureCode;
 
 use super::IoWorld;
 use crate::dispatch::{Admitted, Class, Failure, Refusal};
-use crate::operation::{Arguments, Declaration, Input, Secrecy};
+use crate::operation::{Arguments, Declaration, Estimate, Input, Operation, Secrecy};
 use crate::settings::Settings;
 
 /// What the head of a request asks for.
@@ -69,7 +69,7 @@ impl IoWorld {
             return Err(Failure::unknown_operation(ask.operation, &known.join(", ")));
         };
         let arguments = Arguments::check(entry.operation.declaration(), ask.parameters)?;
-        let estimate = entry.operation.estimate(&arguments, body_bytes)?;
+        let estimate = estimate(&entry.operation, &arguments, body_bytes)?;
         self.fits_work(estimate.work_bytes)?;
 
         let allowed =
@@ -120,7 +120,7 @@ impl IoWorld {
         let Waiting { settings, request, hold, .. } = waiting;
         fits_body(body_bytes, settings)?;
         let operation = &settings.catalogue.entries()[request.entry].operation;
-        let estimate = operation.estimate(&request.arguments, body_bytes)?;
+        let estimate = estimate(operation, &request.arguments, body_bytes)?;
         self.fits_work(estimate.work_bytes)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
         in_time(estimate.cpu + hold.unwrap_or_default(), left)?;
@@ -130,6 +130,14 @@ impl IoWorld {
         request.estimate = estimate;
         Ok(())
     }
+}
+
+fn estimate(
+    operation: &Arc<dyn Operation>,
+    arguments: &Arguments,
+    body_bytes: u64,
+) -> Result<Estimate, Failure> {
+    operation.estimate(arguments, body_bytes).map_err(|error| Failure { retry_safe: true, ..error.into() })
 }
 
 fn fits_body(body_bytes: u64, settings: &Settings) -> Result<(), Failure> {

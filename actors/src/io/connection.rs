@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BufMut;
 use tokio::io::ReadBuf;
@@ -23,13 +23,15 @@ use super::parting::{LINGER, LINGER_BYTES_MAX, LINGER_MAX};
 use super::session::{Session, Verdict};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
-use crate::settings::TimeoutSettings;
 
 /// What one read takes at most, and so the largest batch of requests that crosses the bridge together.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Reads before other connections of the thread get their turn.
 const READS_MAX: usize = 8;
+
+/// Reads of what had arrived when the drain began: more than a socket's buffer holds by default.
+const ARRIVED_READS_MAX: usize = 128;
 
 /// What a peer has to send or take within a timeout to count as making progress, unless it is less that is missing.
 const PROGRESS_BYTES: usize = 64 * 1024;
@@ -52,6 +54,8 @@ pub(crate) struct Connection {
     /// Since when the peer owes room for what is to be written, and how much it took since.
     writing: Option<Progress>,
     last_activity: Instant,
+    /// Until when preface and Hello have to be here, however they arrive.
+    greeted_until: Instant,
     _resident: Resident,
 }
 
@@ -110,7 +114,8 @@ impl Connection {
         let now = Instant::now();
         let settings = world.settings.load();
         let client_key = peer.client_key(number, settings.queue.fair_by);
-        let timer = Box::pin(tokio::time::sleep_until((now + settings.timeouts.handshake).into()));
+        let greeted_until = now + settings.timeouts.handshake;
+        let timer = Box::pin(tokio::time::sleep_until(greeted_until.into()));
         drop(settings);
         let inbound = Inbound::new(world.frame_bytes_max());
         Self {
@@ -123,6 +128,7 @@ impl Connection {
             reading: None,
             writing: None,
             last_activity: now,
+            greeted_until,
             _resident: resident,
         }
     }
@@ -170,19 +176,7 @@ impl Connection {
         match phase {
             Phase::Serving | Phase::Quiet => {}
             Phase::Draining => {
-                // What has arrived before the drain is still accepted.
-                poll_fn(|context| {
-                    let mut rounds = 0;
-                    while rounds < READS_MAX * READS_MAX {
-                        match self.poll_input(context) {
-                            Poll::Ready(Ok(())) => rounds += 1,
-                            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                            Poll::Pending => break,
-                        }
-                    }
-                    Poll::Ready(Ok(()))
-                })
-                .await?;
+                self.read_what_has_arrived()?;
                 self.session.drain();
             }
             Phase::Cancelling => {
@@ -193,6 +187,30 @@ impl Connection {
             Phase::Over => {
                 self.session.give_up(self.inbound.abandon());
                 self.session.drain_over();
+            }
+        }
+        Ok(())
+    }
+
+    /// What has arrived before the drain is still accepted. Asks the socket itself: what the runtime knows of it may be
+    /// older than the drain.
+    fn read_what_has_arrived(&mut self) -> Result<(), Broken> {
+        for _ in 0..ARRIVED_READS_MAX {
+            if !matches!(self.input, InputSide::Frames) || self.session.is_leaving() || self.is_congested() {
+                break;
+            }
+            let arrived = SCRATCH.with_borrow_mut(|scratch| match self.stream.read_now(scratch) {
+                // The end is for the turns that follow, when what was read is on its way.
+                Ok(0) => Ok(false),
+                Ok(read) => {
+                    self.digest_read(&mut scratch[..read]);
+                    Ok(true)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                Err(error) => Err(Broken::Io(error)),
+            })?;
+            if !arrived {
+                break;
             }
         }
         Ok(())
@@ -258,19 +276,23 @@ impl Connection {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
-            let now = Instant::now();
-            let read = buffer.filled().len();
-            if read == 0 {
+            if buffer.filled().is_empty() {
                 self.end_of_input();
             } else {
-                self.progress(read, now);
-                self.digest(buffer.filled(), now);
-                if std::mem::take(&mut self.session.secret_read) {
-                    buffer.filled_mut().zeroize();
-                }
+                self.digest_read(buffer.filled_mut());
             }
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Takes apart what one read delivered, and wipes it if there was a secret in it.
+    fn digest_read(&mut self, read: &mut [u8]) {
+        let now = Instant::now();
+        self.progress(read.len(), now);
+        self.digest(read, now);
+        if std::mem::take(&mut self.session.secret_read) {
+            read.zeroize();
+        }
     }
 
     fn progress(&mut self, bytes: usize, now: Instant) {
@@ -294,7 +316,7 @@ impl Connection {
             };
             completed = true;
             match item {
-                Item::Preface => {}
+                Item::Preface => self.session.preface(),
                 Item::Work { prefix, header, body } => {
                     match (self.session.work(prefix, header, body.is_some(), now), body) {
                         (Verdict::Read(waiting), Some(body)) => self.session.body(waiting, body, now),
@@ -399,13 +421,14 @@ impl Connection {
     fn next_due(&self) -> Option<Instant> {
         let settings = self.world.settings.load();
         let timeouts = &settings.timeouts;
-        let read = self.reading.as_ref().map(|reading| reading.since + read_timeout(&self.session, timeouts));
+        if self.session.is_greeting() {
+            // Nothing is written before it is over.
+            return Some(self.greeted_until);
+        }
         let write = self.writing.as_ref().map(|writing| writing.since + timeouts.write);
+        let read = self.reading.as_ref().map(|reading| reading.since + timeouts.read);
         let quiet = self.session.is_quiet() && self.reading.is_none() && !self.session.is_leaving();
-        let idle = quiet.then(|| {
-            let limit = if self.session.is_greeting() { timeouts.handshake } else { timeouts.idle };
-            self.last_activity + limit
-        });
+        let idle = quiet.then(|| self.last_activity + timeouts.idle);
         [read, write, idle, self.session.next_release()].into_iter().flatten().min()
     }
 
@@ -415,10 +438,14 @@ impl Connection {
         if self.writing.as_ref().is_some_and(|writing| now >= writing.since + timeouts.write) {
             return Err(Broken::WriteTimeout);
         }
+        if self.session.is_greeting() {
+            if now >= self.greeted_until {
+                self.session.violation("no whole Hello came; timeouts.handshake passed");
+            }
+            return Ok(());
+        }
         self.session.release(now);
-        let reads_until =
-            self.reading.as_ref().map(|reading| reading.since + read_timeout(&self.session, timeouts));
-        if reads_until.is_some_and(|until| now >= until) {
+        if self.reading.as_ref().is_some_and(|reading| now >= reading.since + timeouts.read) {
             self.reading = None;
             let arriving = self.inbound.abandon();
             self.session.give_up(arriving);
@@ -428,11 +455,7 @@ impl Connection {
         if !self.session.is_quiet() || self.reading.is_some() || self.session.is_leaving() {
             return Ok(());
         }
-        if self.session.is_greeting() {
-            if now >= self.last_activity + timeouts.handshake {
-                self.session.violation("no Hello came; timeouts.handshake passed");
-            }
-        } else if now >= self.last_activity + timeouts.idle {
+        if now >= self.last_activity + timeouts.idle {
             self.session.leave_idle();
         }
         Ok(())
@@ -465,8 +488,4 @@ impl Connection {
             }
         }
     }
-}
-
-fn read_timeout(session: &Session, timeouts: &TimeoutSettings) -> Duration {
-    if session.is_greeting() { timeouts.handshake } else { timeouts.read }
 }

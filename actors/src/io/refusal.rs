@@ -1,14 +1,13 @@
 //! A short, clear word to a connection for which there is no place.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 use windlass_protocol::{Extensions, Failure, FailureCode, GoAway, Kind, PREFACE, append_frame};
 
-/// Refusals said at the same time; beyond that, connections are closed without a word. Their descriptors come from
-/// those that are kept back.
+/// Refusals said at the same time; beyond that, connections wait in the backlog. Their descriptors come from those that
+/// are kept back.
 pub(crate) const REFUSALS_MAX: usize = 64;
 
 /// How long a refused peer has to read.
@@ -42,11 +41,10 @@ pub(crate) fn native_words(failure: &crate::dispatch::Failure, load: u8) -> Vec<
 }
 
 /// Says these words and gives the peer a moment to read them.
-pub(crate) async fn refuse<S>(mut stream: S, places: Arc<Semaphore>, words: Vec<u8>)
+pub(crate) async fn refuse<S>(mut stream: S, _place: OwnedSemaphorePermit, words: Vec<u8>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let Ok(_place) = places.try_acquire() else { return };
     // Whatever fails here, the peer is gone or does not read; there is nobody left to tell.
     drop(
         tokio::time::timeout(LINGER, async {

@@ -1,12 +1,11 @@
 //! A TCP or Unix stream, whichever was accepted.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -86,17 +85,17 @@ impl Stream {
         }
     }
 
-    /// Reads what the kernel has, whether or not the runtime has heard of it yet. In a drain, what arrived before the
-    /// goodbye must not be lost.
+    /// Reads what the kernel holds ready, whether or not the runtime has heard of it. 0 means the end.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] when nothing has arrived, and what the system says.
-    pub fn read_arrived(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => (&*SockRef::from(&*stream)).read(buffer),
-            Self::Unix(stream) => (&*SockRef::from(&*stream)).read(buffer),
-        }
+    /// [`io::ErrorKind::WouldBlock`] when it holds nothing, and what the system says.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match self {
+            Self::Tcp(stream) => rustix::io::read(stream, buffer),
+            Self::Unix(stream) => rustix::io::read(stream, buffer),
+        };
+        Ok(read?)
     }
 
     /// The address that the peer has connected to; `None` for a Unix socket.

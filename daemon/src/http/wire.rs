@@ -191,7 +191,7 @@ impl Wire {
             return Poll::Pending;
         }
         // What has arrived before the goodbye counts, whether or not the runtime has heard of it.
-        match self.stream.read_arrived(buffer.initialize_unfilled()) {
+        match self.stream.read_now(buffer.initialize_unfilled()) {
             Ok(n_bytes) => {
                 buffer.advance(n_bytes);
                 Poll::Ready(Ok(()))
