@@ -20,6 +20,7 @@ pub struct Daemon {
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     addresses: Vec<String>,
+    http: Option<String>,
     directory: TempDir,
 }
 
@@ -96,15 +97,22 @@ impl Daemon {
                 log.more.notify_all();
             }
         });
-        let mut daemon = Self { child, log, reader: Some(reader), addresses: Vec::new(), directory };
+        let mut daemon =
+            Self { child, log, reader: Some(reader), addresses: Vec::new(), http: None, directory };
         if ready == Ready::Awaited {
             daemon.wait_for_log("ready");
-            daemon.addresses = daemon
+            let listening = daemon
                 .log()
                 .iter()
                 .filter(|event| event["message"] == "listening")
                 .map(|event| event["address"].as_str().unwrap().to_owned())
-                .collect();
+                .collect::<Vec<String>>();
+            for address in listening {
+                match address.strip_prefix("http://") {
+                    Some(host_port) => daemon.http = Some(host_port.to_owned()),
+                    None => daemon.addresses.push(address),
+                }
+            }
         }
         daemon
     }
@@ -122,6 +130,11 @@ impl Daemon {
     /// All native addresses.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// HOST:PORT of the HTTP door.
+    pub fn http(&self) -> &str {
+        self.http.as_deref().expect("an HTTP address")
     }
 
     /// A folder of this daemon's own; its working directory.

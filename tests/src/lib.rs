@@ -10,6 +10,7 @@
 mod daemon;
 mod data;
 mod gate;
+pub mod http;
 mod programs;
 pub mod raw;
 
