@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Failure};
-use crate::io::{BindError, BoundListener, Census, IoWorld, Listener, ListenerError};
+use crate::io::{BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::settings::{ListenAddress, PoolSettings, Settings};
 use crate::telemetry::{Metrics, Observer, add, nanos};
@@ -36,13 +36,21 @@ pub struct Plan {
     pub pool: PoolSettings,
     /// Where to listen for the native protocol.
     pub listen: Vec<ListenAddress>,
+    /// Where to listen for others.
+    pub doors: Vec<DoorPlan>,
     /// Names of all operations that the program knows, in the order of their
     /// [`OperationIndex`](crate::operation::OperationIndex).
     pub operations: Vec<&'static str>,
     /// What the daemon calls itself.
     pub server: String,
-    /// Added to the answer to HTTP on the native port; empty or "; ..." naming the address.
-    pub http_hint: String,
+}
+
+/// Another protocol, and where it is spoken.
+pub struct DoorPlan {
+    /// Speaks it.
+    pub door: Arc<dyn FrontDoor>,
+    /// Where to listen for it.
+    pub listen: Vec<ListenAddress>,
 }
 
 /// A daemon that could not be started.
@@ -99,12 +107,25 @@ pub enum Observation {
     },
 }
 
+/// An address, and what is spoken there.
+#[derive(Clone)]
+struct Entrance {
+    address: ListenAddress,
+    door: Door,
+}
+
+impl std::fmt::Display for Entrance {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.door.name(&self.address))
+    }
+}
+
 /// The actor that starts, watches and ends all others.
 pub struct Supervisor {
     world: Arc<IoWorld>,
     lifecycle: Lifecycle,
-    listeners: JoinSet<(ListenAddress, Result<(), ListenerError>)>,
-    addresses: Vec<ListenAddress>,
+    listeners: JoinSet<(Entrance, Result<(), ListenerError>)>,
+    addresses: Vec<String>,
     restarts: Restarts,
 }
 
@@ -115,8 +136,17 @@ impl Supervisor {
     ///
     /// The first thing that cannot be had; nothing is left running then.
     pub fn start(plan: Plan) -> Result<Self, StartError> {
-        let bound =
-            plan.listen.iter().map(BoundListener::bind).collect::<Result<Vec<BoundListener>, BindError>>()?;
+        let native = plan.listen.into_iter().map(|address| Entrance { address, door: Door::Native });
+        let others = plan.doors.into_iter().flat_map(|DoorPlan { door, listen }| {
+            let entrance = move |address| Entrance { address, door: Door::Other(Arc::clone(&door)) };
+            listen.into_iter().map(entrance)
+        });
+        let bound = native
+            .chain(others)
+            .map(|entrance| Ok((BoundListener::bind(&entrance.address)?, entrance.door)))
+            .collect::<Result<Vec<(BoundListener, Door)>, BindError>>()?;
+        let addresses: Vec<String> =
+            bound.iter().map(|(bound, door)| door.name(&bound.local_address())).collect();
         let n_workers = plan.pool.threads.get();
         let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
         let slots_max = plan.settings.queue.capacity.get().saturating_add(n_workers);
@@ -132,24 +162,24 @@ impl Supervisor {
             census: Arc::new(Census::default()),
             connection_numbers: AtomicU64::new(0),
             server: plan.server,
-            http_hint: plan.http_hint,
+            http_hint: addresses
+                .iter()
+                .find(|address| address.starts_with("http://"))
+                .map(|address| format!("; it is spoken at {address}/"))
+                .unwrap_or_default(),
             n_workers,
         });
-        let mut supervisor = Self {
-            world,
-            lifecycle,
-            listeners: JoinSet::new(),
-            addresses: bound.iter().map(BoundListener::local_address).collect(),
-            restarts: Restarts::default(),
-        };
-        for listener in bound {
-            supervisor.listen(listener).map_err(|error| StartError::Listen(error.to_string()))?;
+        let mut supervisor =
+            Self { world, lifecycle, listeners: JoinSet::new(), addresses, restarts: Restarts::default() };
+        for (bound, door) in bound {
+            supervisor.listen(bound, door).map_err(|error| StartError::Listen(error.to_string()))?;
         }
         Ok(supervisor)
     }
 
-    /// The addresses that are listened on, with the ports that the system chose.
-    pub fn addresses(&self) -> &[ListenAddress] {
+    /// The addresses that are listened on, with the ports that the system chose: `tcp://HOST:PORT`, `unix:///PATH`,
+    /// or the scheme of another door in place of `tcp`.
+    pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
@@ -191,23 +221,23 @@ impl Supervisor {
         if failed && ending == Ending::Clean { Ending::Failed } else { ending }
     }
 
-    fn listen(&mut self, bound: BoundListener) -> Result<(), ListenerError> {
-        let address = bound.address.clone();
-        tracing::info!(address = %bound.local_address(), "listening");
-        let listener = Listener::new(Arc::clone(&self.world), bound)?;
-        self.listeners.spawn(async move { (address, listener.run().await) });
+    fn listen(&mut self, bound: BoundListener, door: Door) -> Result<(), ListenerError> {
+        let entrance = Entrance { address: bound.address.clone(), door: door.clone() };
+        tracing::info!(address = door.name(&bound.local_address()), "listening");
+        let listener = Listener::new(Arc::clone(&self.world), door, bound)?;
+        self.listeners.spawn(async move { (entrance, listener.run().await) });
         Ok(())
     }
 
     /// Starts a listener again that has ended by itself. Whether that may still be tried.
     fn restart(
         &mut self,
-        ended: Result<(ListenAddress, Result<(), ListenerError>), tokio::task::JoinError>,
+        ended: Result<(Entrance, Result<(), ListenerError>), tokio::task::JoinError>,
     ) -> bool {
-        let address = match ended {
-            Ok((address, result)) => {
-                tracing::error!(%address, error = ?result.err(), "a listener ended; starting it again");
-                address
+        let entrance = match ended {
+            Ok((entrance, result)) => {
+                tracing::error!(address = %entrance, error = ?result.err(), "a listener ended; starting it again");
+                entrance
             }
             Err(error) => {
                 // Its address went with it; the daemon cannot serve all of its addresses any more.
@@ -217,12 +247,15 @@ impl Supervisor {
         };
         add(&self.world.metrics.listener_restarts, 1);
         while self.restarts.allows(Instant::now()) {
-            let listening = BoundListener::bind(&address)
-                .map_err(|error| error.to_string())
-                .and_then(|bound| self.listen(bound).map_err(|error| error.to_string()));
+            let listening =
+                BoundListener::bind(&entrance.address).map_err(|error| error.to_string()).and_then(|bound| {
+                    self.listen(bound, entrance.door.clone()).map_err(|error| error.to_string())
+                });
             match listening {
                 Ok(()) => return true,
-                Err(error) => tracing::error!(%address, error, "the listener cannot be started again"),
+                Err(error) => {
+                    tracing::error!(address = %entrance, error, "the listener cannot be started again");
+                }
             }
         }
         false

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod config;
 pub mod exit;
+pub mod http;
 pub mod log;
 pub mod operations;
 pub mod systemd;
@@ -15,16 +16,18 @@ mod signals;
 
 use std::env;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use tokio::sync::mpsc;
 use windlass_actors::settings::ListenAddress;
-use windlass_actors::{Ending, Observation, Phase, Plan, StartError, Supervisor};
+use windlass_actors::{DoorPlan, Ending, Observation, Phase, Plan, StartError, Supervisor};
 
 use admin::{Admin, AdminError};
 use args::Arguments;
 use config::{Config, Machine, Sources};
 use exit::Exit;
+use http::{Hosts, Http};
 use reload::Reloader;
 use signals::Signals;
 
@@ -110,15 +113,22 @@ fn plan(config: &Config) -> Plan {
         settings: config.settings.clone(),
         pool: config.cpu.clone(),
         listen: native_addresses(config),
+        doors: vec![http_door(config)],
         operations: catalogue::names(),
         server: concat!("windlassd/", env!("CARGO_PKG_VERSION")).to_owned(),
-        http_hint: String::new(),
     }
 }
 
 fn native_addresses(config: &Config) -> Vec<ListenAddress> {
     let tcp = config.listen.tcp.iter().copied().map(ListenAddress::Tcp);
     tcp.chain(config.listen.unix.iter().cloned().map(ListenAddress::Unix)).collect()
+}
+
+fn http_door(config: &Config) -> DoorPlan {
+    DoorPlan {
+        door: Arc::new(Http::new(Hosts::new(&config.listen.http_hosts))),
+        listen: config.listen.http.iter().copied().map(ListenAddress::Tcp).collect(),
+    }
 }
 
 fn cannot_start(error: &StartError) -> Exit {

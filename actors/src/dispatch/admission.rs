@@ -176,6 +176,21 @@ impl HeldBytes {
         Ok(())
     }
 
+    /// Counts `total` bytes of a body of unknown length as arriving, if those are more than before. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Arrivals`]; what counts as arriving is then what it was.
+    pub(crate) fn try_grow_arriving_to(&mut self, total: u64) -> Result<(), Refusal> {
+        let Some(more) = total.checked_sub(self.arriving).filter(|more| *more > 0) else { return Ok(()) };
+        if let Some(admission) = &self.admission {
+            try_add(&admission.arriving_bytes, more, self.limit / 2)
+                .map_err(|arriving| Refusal::Arrivals { arriving, asked: more, limit: self.limit / 2 })?;
+        }
+        self.arriving = total;
+        Ok(())
+    }
+
     /// Shrinks the reservation to what is real.
     pub(crate) fn shrink_to(&mut self, total: u64) {
         let Some(less) = self.bytes.checked_sub(total) else { return };

@@ -35,7 +35,7 @@ impl StopFlag {
 
 /// Who waits for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     /// Somebody waits for the answer.
     Interactive,
     /// May wait behind interactive work, within its share.

@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BufMut;
 use tokio::io::ReadBuf;
@@ -16,9 +16,11 @@ use tokio::time::Sleep;
 use zeroize::Zeroize;
 
 use super::IoWorld;
+use super::admit::Waiting;
 use super::census::Resident;
 use super::inbound::{Inbound, Item};
-use super::session::{Session, Verdict, Waiting};
+use super::parting::{LINGER, LINGER_BYTES_MAX, LINGER_MAX};
+use super::session::{Session, Verdict};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
 
@@ -33,16 +35,6 @@ const ARRIVED_READS_MAX: usize = 128;
 
 /// What a peer has to send or take within a timeout to count as making progress, unless it is less that is missing.
 const PROGRESS_BYTES: usize = 64 * 1024;
-
-/// How long a peer that was told to go has to close its side, counted from the last byte that it sent. Closing
-/// before that could destroy what it has not read yet.
-const LINGER: Duration = Duration::from_millis(250);
-
-/// How long a peer that keeps sending may take to notice, at the most.
-const LINGER_MAX: Duration = Duration::from_secs(5);
-
-/// How much such a peer may send, so that a large body that was refused does not end in a reset.
-const LINGER_BYTES_MAX: u64 = 1 << 30;
 
 thread_local! {
     /// What one read delivers. One for each I/O thread, because nothing in it outlives the poll that reads.

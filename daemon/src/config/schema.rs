@@ -175,6 +175,15 @@ fn general() -> Vec<Key> {
             "Plain HTTP, for curl and for everything without a client library.",
         ),
         key(
+            "listen.http_hosts",
+            Kind::Hosts,
+            "[]",
+            AtRestart,
+            "Names under which HTTP is reached, without ports. Loopback names and the address of the connection \
+             itself are always served; any other Host is refused, so that a web page cannot pass itself off as a \
+             name of ours.",
+        ),
+        key(
             "listen.admin",
             Kind::Address,
             r#""127.0.0.1:7412""#,

@@ -2,9 +2,9 @@
 
 use windlass_protocol::{Closed, DecodeError, Extensions, FailureCode, GoAway, Kind, PREFACE};
 
-use super::admitting::Waiting;
 use super::{Session, Stage};
 use crate::dispatch::Failure;
+use crate::io::admit::Waiting;
 use crate::io::inbound::Misread;
 use crate::io::inflight::Place;
 use crate::telemetry::add;

@@ -19,7 +19,7 @@ use super::outbox::Outbox;
 use crate::dispatch::{Batch, ClientKey, PendingReplies, ReplyBox};
 
 use admitting::Held;
-pub(crate) use admitting::{Verdict, Waiting};
+pub(crate) use admitting::Verdict;
 
 /// Room for the head of a Reply in `frame_bytes_max`.
 const REPLY_HEAD_BYTES: u64 = 64;
