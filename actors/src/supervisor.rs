@@ -149,9 +149,8 @@ impl Supervisor {
             bound.iter().map(|(bound, door)| door.name(&bound.local_address())).collect();
         let n_workers = plan.pool.threads.get();
         let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
-        let slots_max = plan.settings.queue.capacity.get().saturating_add(n_workers);
         let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
-        let bridge = Arc::new(Bridge::new(n_workers, slots_max, budget));
+        let bridge = Arc::new(Bridge::new(n_workers, budget));
         let workers = Workers::start(&plan.pool, bridge, Arc::clone(&metrics))?;
         let (lifecycle, phase) = Lifecycle::new();
         let world = Arc::new(IoWorld {

@@ -86,7 +86,7 @@ impl IoWorld {
 
         let admission = &self.workers.bridge.admission;
         let slots_max = self.slots_max(&settings);
-        let bytes = body_bytes.saturating_add(estimate.output_bytes);
+        let bytes = held_bytes(body_bytes, &estimate);
         let held = match ask.body {
             Arrival::Here(_) => admission.hold(bytes, settings.queue.memory_bytes_max)?,
             Arrival::Coming(_) if admission.slots() >= slots_max => {
@@ -131,12 +131,19 @@ impl IoWorld {
         self.fits_work(estimate.work_bytes)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
         in_time(estimate.cpu + hold.unwrap_or_default(), left)?;
-        let held_bytes = body_bytes.saturating_add(estimate.output_bytes);
-        request.held.try_grow_to(held_bytes)?;
+        request.held.try_grow_to(held_bytes(body_bytes, &estimate))?;
         request.held.try_grow_arriving_to(body_bytes)?;
         request.estimate = estimate;
         Ok(())
     }
+}
+
+/// What a request occupies besides its bodies: itself, its parameters, its places in tables. A request with an empty
+/// body is not free either.
+const REQUEST_BYTES: u64 = 512;
+
+fn held_bytes(body_bytes: u64, estimate: &Estimate) -> u64 {
+    REQUEST_BYTES.saturating_add(body_bytes).saturating_add(estimate.output_bytes)
 }
 
 fn estimate(
@@ -172,6 +179,10 @@ impl Waiting {
     /// What it asked for, as it is counted.
     pub(super) fn asked(&self) -> Asked {
         self.settings.catalogue.entries()[self.request.entry].index.into()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.request.deadline
     }
 
     pub(super) fn id(&self) -> u64 {
