@@ -1,10 +1,11 @@
 //! HTTP as people use it: every recipe with curl, and every status with its problem document.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use windlass_tests::http::{Http, ask, request};
-use windlass_tests::{Daemon, Gate, Program, Ran, Ready, run, sample, tool};
+use windlass_tests::{Daemon, Gate, Program, Ran, Ready, eventually, run, sample, tool};
 
 const SHA256_OF_ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -144,7 +145,9 @@ fn a_deadline_that_passes_in_the_queue_is_504() {
     let gate = Gate::hold(&daemon);
     let mut waiting = Http::connect(daemon.http());
     waiting.send(&request("POST /v1/call/hash\nWindlass-Deadline: 1ms", b"abc"));
+    let sent_at = Instant::now();
     daemon.wait_for_status("one request waits", |status| status["queue"]["waiting"] == 1);
+    eventually("its deadline has passed", || (sent_at.elapsed() > Duration::from_millis(50)).then_some(()));
     gate.release();
     let answer = waiting.answer().unwrap();
     assert_eq!((answer.status, answer.problem()["code"].as_u64()), (504, Some(30)));

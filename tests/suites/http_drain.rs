@@ -77,7 +77,7 @@ fn a_request_after_the_goodbye_is_refused_with_503() {
 /// begins is lost. A client counts what it sent before it was told anything, and what was answered.
 #[test]
 fn drain_under_load_loses_no_request_of_a_client_that_was_not_told() {
-    const CLIENTS: usize = 48;
+    const CLIENTS: u32 = 48;
     let daemon = Daemon::start(&[("log.level", "warn,windlass_actors=info,windlass_daemon=info")]);
     let address = daemon.http().to_owned();
     let signalled = AtomicBool::new(false);
@@ -95,7 +95,7 @@ fn drain_under_load_loses_no_request_of_a_client_that_was_not_told() {
                         if told {
                             return sent_before;
                         }
-                        let body = [client as u32, n].map(u32::to_le_bytes).concat();
+                        let body = [client, n].map(u32::to_le_bytes).concat();
                         if !http.try_send(&request("POST /v1/call/echo", &body)) {
                             assert!(signalled.load(Ordering::SeqCst), "cut off before the drain");
                             return sent_before;

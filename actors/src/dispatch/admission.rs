@@ -269,6 +269,24 @@ mod tests {
     }
 
     #[test]
+    fn a_body_of_unknown_length_grows_within_half() {
+        let admission = Arc::new(Admission::default());
+        let mut body = admission.hold_arriving(0, 0, 100).unwrap();
+        body.try_grow_to(50).unwrap();
+        body.try_grow_arriving_to(50).unwrap();
+        assert!(matches!(
+            body.try_grow_arriving_to(51),
+            Err(Refusal::Arrivals { arriving: 50, asked: 1, .. })
+        ));
+        body.try_grow_arriving_to(10).unwrap();
+        body.arrived();
+        drop(admission.hold_arriving(50, 50, 100).unwrap());
+        drop(body);
+        assert_eq!(admission.held_bytes(), 0);
+        assert_eq!(admission.arriving_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
     fn arriving_bodies_hold_at_most_half() {
         let admission = Arc::new(Admission::default());
         let mut slow = admission.hold_arriving(50, 50, 100).unwrap();

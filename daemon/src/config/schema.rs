@@ -315,7 +315,8 @@ fn general() -> Vec<Key> {
             duration(millisecond, HOUR),
             r#""5s""#,
             AtReload,
-            "From accepting a connection to its complete Hello.",
+            "From accepting a connection to its complete Hello. With HTTP: from accepting it, and from the first byte \
+             of each head, to a complete head.",
         ),
         key(
             "timeouts.idle",
@@ -329,7 +330,7 @@ fn general() -> Vec<Key> {
             duration(millisecond, DAY),
             r#""30s""#,
             AtReload,
-            "Without progress within a frame.",
+            "Without progress within a frame, or within a body of HTTP.",
         ),
         key(
             "timeouts.write",

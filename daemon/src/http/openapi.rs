@@ -130,7 +130,7 @@ fn parameter(parameter: &Parameter) -> Value {
         }
         ParameterKind::Duration { .. } => duration_schema(),
         ParameterKind::Size { .. } => {
-            json!({ "type": "string", "pattern": "^[0-9]{1,9}(B|KiB|MiB|GiB)$" })
+            json!({ "type": "string", "pattern": "^[0-9]{1,6}(B|KiB|MiB|GiB)$" })
         }
         ParameterKind::Text { bytes_max } => json!({ "type": "string", "maxLength": bytes_max }),
     };
@@ -150,7 +150,7 @@ fn parameter(parameter: &Parameter) -> Value {
 }
 
 fn duration_schema() -> Value {
-    json!({ "type": "string", "pattern": "^[0-9]{1,9}(us|ms|s|m|h)$" })
+    json!({ "type": "string", "pattern": "^[0-9]{1,6}(us|ms|s|m|h)$" })
 }
 
 fn headers() -> Value {

@@ -104,7 +104,7 @@ impl Problem {
             "type": "about:blank",
             "title": self.status.canonical_reason(),
             "status": self.status.as_u16(),
-            "detail": self.detail,
+            "detail": windlass_protocol::Failure::bounded(&self.detail),
             "code": self.code.number(),
             "name": self.code.name(),
             "retry_safe": self.retry_safe,

@@ -140,7 +140,9 @@ pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn parts(uri: &str, headers: &[(&'static str, &[u8])]) -> Request<()> {
+    type Headers<'a> = &'a [(&'static str, &'a [u8])];
+
+    fn parts(uri: &str, headers: Headers<'_>) -> Request<()> {
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -168,7 +170,7 @@ mod tests {
     fn what_cannot_be_read_is_a_bad_request() {
         let long = format!("/v1/call/echo?delay={}", "9".repeat(5000));
         let many = format!("/v1/call/echo?{}", "a=1&".repeat(65));
-        let cases: [(&str, &[(&'static str, &[u8])]); 9] = [
+        let cases: [(&str, Headers<'_>); 9] = [
             ("/v1/call/%ff", &[]),
             ("/v1/call/echo?a=%ff", &[]),
             ("/v1/call/echo?a=+%ff", &[]),
