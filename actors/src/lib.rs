@@ -26,3 +26,7 @@ pub use dispatch::{Class, Failure};
 pub use io::{Answered, BindError, FrontDoor, Hall, Head, LINGER, Stream, Ticket};
 pub use lifecycle::Phase;
 pub use supervisor::{DoorPlan, Ending, Observation, Order, Plan, StartError, Supervisor};
+pub use telemetry::{
+    DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot, RequestsSnapshot,
+    RunningSnapshot, Snapshot, WorkerSnapshot,
+};

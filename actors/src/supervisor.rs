@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 
 use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Failure};
-use crate::io::{BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError};
+use crate::io::{BindError, BoundListener, Census, FrontDoor, IoWorld, Listener, ListenerError, Spoken};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::settings::{ListenAddress, PoolSettings, Settings};
-use crate::telemetry::{Metrics, add};
+use crate::telemetry::{Metrics, Observer, add, nanos};
 
 /// Restarts of listeners within [`RESTART_WINDOW`] before the daemon gives up, so that systemd starts it afresh.
 const RESTARTS_MAX: usize = 5;
@@ -26,7 +26,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(60);
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// After the end of the grace, for the last answers to be written and read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// All that is decided before anything is started.
 pub struct Plan {
@@ -111,12 +111,12 @@ pub enum Observation {
 #[derive(Clone)]
 struct Entrance {
     address: ListenAddress,
-    door: Door,
+    spoken: Spoken,
 }
 
 impl std::fmt::Display for Entrance {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.door.name(&self.address))
+        formatter.write_str(&self.spoken.name(&self.address))
     }
 }
 
@@ -136,17 +136,17 @@ impl Supervisor {
     ///
     /// The first thing that cannot be had; nothing is left running then.
     pub fn start(plan: Plan) -> Result<Self, StartError> {
-        let native = plan.listen.into_iter().map(|address| Entrance { address, door: Door::Native });
+        let native = plan.listen.into_iter().map(|address| Entrance { address, spoken: Spoken::Native });
         let others = plan.doors.into_iter().flat_map(|DoorPlan { door, listen }| {
-            let entrance = move |address| Entrance { address, door: Door::Other(Arc::clone(&door)) };
+            let entrance = move |address| Entrance { address, spoken: Spoken::Other(Arc::clone(&door)) };
             listen.into_iter().map(entrance)
         });
         let bound = native
             .chain(others)
-            .map(|entrance| Ok((BoundListener::bind(&entrance.address)?, entrance.door)))
-            .collect::<Result<Vec<(BoundListener, Door)>, BindError>>()?;
+            .map(|entrance| Ok((BoundListener::bind(&entrance.address)?, entrance.spoken)))
+            .collect::<Result<Vec<(BoundListener, Spoken)>, BindError>>()?;
         let addresses: Vec<String> =
-            bound.iter().map(|(bound, door)| door.name(&bound.local_address())).collect();
+            bound.iter().map(|(bound, spoken)| spoken.name(&bound.local_address())).collect();
         let n_workers = plan.pool.threads.get();
         let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
         let slots_max = plan.settings.queue.capacity.get().saturating_add(n_workers);
@@ -171,8 +171,8 @@ impl Supervisor {
         });
         let mut supervisor =
             Self { world, lifecycle, listeners: JoinSet::new(), addresses, restarts: Restarts::default() };
-        for (bound, door) in bound {
-            supervisor.listen(bound, door).map_err(|error| StartError::Listen(error.to_string()))?;
+        for (bound, spoken) in bound {
+            supervisor.listen(bound, spoken).map_err(|error| StartError::Listen(error.to_string()))?;
         }
         Ok(supervisor)
     }
@@ -181,6 +181,11 @@ impl Supervisor {
     /// or the scheme of another door in place of `tcp`.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// A window to look in by, for any thread.
+    pub fn observer(&self) -> Observer {
+        Observer::new(Arc::clone(&self.world))
     }
 
     /// Serves until a drain has ended. A closed `orders` channel is an order to drain.
@@ -216,10 +221,10 @@ impl Supervisor {
         if failed && ending == Ending::Clean { Ending::Failed } else { ending }
     }
 
-    fn listen(&mut self, bound: BoundListener, door: Door) -> Result<(), ListenerError> {
-        let entrance = Entrance { address: bound.address.clone(), door: door.clone() };
-        tracing::info!(address = door.name(&bound.local_address()), "listening");
-        let listener = Listener::new(Arc::clone(&self.world), door, bound)?;
+    fn listen(&mut self, bound: BoundListener, spoken: Spoken) -> Result<(), ListenerError> {
+        let entrance = Entrance { address: bound.address.clone(), spoken: spoken.clone() };
+        tracing::info!(address = spoken.name(&bound.local_address()), "listening");
+        let listener = Listener::new(Arc::clone(&self.world), spoken, bound)?;
         self.listeners.spawn(async move { (entrance, listener.run().await) });
         Ok(())
     }
@@ -244,7 +249,7 @@ impl Supervisor {
         while self.restarts.allows(Instant::now()) {
             let listening =
                 BoundListener::bind(&entrance.address).map_err(|error| error.to_string()).and_then(|bound| {
-                    self.listen(bound, entrance.door.clone()).map_err(|error| error.to_string())
+                    self.listen(bound, entrance.spoken.clone()).map_err(|error| error.to_string())
                 });
             match listening {
                 Ok(()) => return true,
@@ -333,6 +338,8 @@ impl Supervisor {
     }
 
     fn enter(&self, phase: Phase, observe: &mut impl FnMut(Observation)) {
+        let metrics = &self.world.metrics;
+        metrics.phase_entered.store(nanos(metrics.started_at.elapsed()), Ordering::Relaxed);
         self.lifecycle.advance(phase);
         observe(Observation::Entered(phase));
     }

@@ -8,6 +8,7 @@ pub mod log;
 pub mod operations;
 pub mod systemd;
 
+mod admin;
 mod catalogue;
 mod reload;
 mod runtime;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use windlass_actors::settings::ListenAddress;
 use windlass_actors::{DoorPlan, Ending, Observation, Phase, Plan, StartError, Supervisor};
 
+use admin::{Admin, AdminError};
 use args::Arguments;
 use config::{Config, Machine, Sources};
 use exit::Exit;
@@ -62,6 +64,18 @@ pub fn main() -> ExitCode {
         }
     };
 
+    // Before all else, so that it can be seen that the daemon is starting.
+    let admin = match config.listen.admin.map(|address| Admin::start(address, log.clone())).transpose() {
+        Ok(admin) => admin,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return match error {
+                AdminError::Bind(_) => Exit::CannotBind.into(),
+                AdminError::Thread(_) => Exit::Failed.into(),
+            };
+        }
+    };
+
     let exit = io.block_on(async {
         let supervisor = match Supervisor::start(plan(&config)) {
             Ok(supervisor) => supervisor,
@@ -72,6 +86,9 @@ pub fn main() -> ExitCode {
             tracing::error!(%error, "cannot start the signal thread");
             return Exit::Failed;
         }
+        if let Some(admin) = &admin {
+            admin.show(supervisor.observer());
+        }
         systemd::ready();
         systemd::status("serving");
         tracing::info!(addresses = ?supervisor.addresses(), "ready");
@@ -81,6 +98,10 @@ pub fn main() -> ExitCode {
             Ending::Failed => Exit::Failed,
         }
     });
+    // Last of all, so that the end can be watched.
+    if let Some(admin) = admin {
+        admin.close();
+    }
     tracing::info!(status = exit.status(), "ended");
     // Connections and workers that are left have been answered for; nothing waits for them.
     io.shutdown_background();

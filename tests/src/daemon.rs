@@ -21,6 +21,7 @@ pub struct Daemon {
     reader: Option<JoinHandle<()>>,
     addresses: Vec<String>,
     http: Option<String>,
+    admin: Option<String>,
     directory: TempDir,
 }
 
@@ -97,20 +98,24 @@ impl Daemon {
                 log.more.notify_all();
             }
         });
-        let mut daemon =
-            Self { child, log, reader: Some(reader), addresses: Vec::new(), http: None, directory };
+        let mut daemon = Self {
+            child,
+            log,
+            reader: Some(reader),
+            addresses: Vec::new(),
+            http: None,
+            admin: None,
+            directory,
+        };
         if ready == Ready::Awaited {
             daemon.wait_for_log("ready");
-            let listening = daemon
-                .log()
-                .iter()
-                .filter(|event| event["message"] == "listening")
-                .map(|event| event["address"].as_str().unwrap().to_owned())
-                .collect::<Vec<String>>();
-            for address in listening {
+            let log = daemon.log();
+            let listening = log.iter().filter(|event| event["message"] == "listening");
+            for (event, address) in listening.map(|event| (event, event["address"].as_str().unwrap())) {
                 match address.strip_prefix("http://") {
-                    Some(host_port) => daemon.http = Some(host_port.to_owned()),
-                    None => daemon.addresses.push(address),
+                    Some(address) if event["door"] == "admin" => daemon.admin = Some(address.to_owned()),
+                    Some(address) => daemon.http = Some(address.to_owned()),
+                    None => daemon.addresses.push(address.to_owned()),
                 }
             }
         }
@@ -125,6 +130,12 @@ impl Daemon {
     /// HOST:PORT of the first native address.
     pub fn host_port(&self) -> &str {
         self.address().strip_prefix("tcp://").expect("a TCP address")
+    }
+
+    /// HOST:PORT of the admin door.
+    #[track_caller]
+    pub fn admin_address(&self) -> &str {
+        self.admin.as_deref().expect("listen.admin is not off")
     }
 
     /// All native addresses.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod admin;
 mod bombs;
 mod clients;
 mod config;
@@ -17,10 +18,12 @@ mod http_examples;
 mod limits;
 mod main_line;
 mod overload;
+mod page;
 mod panic;
 mod passwords;
 mod python;
 mod readme;
 mod real_input;
+mod top;
 mod unix_socket;
 mod worlds;

@@ -9,6 +9,7 @@ use super::IoWorld;
 use crate::dispatch::{Admitted, Class, Failure, Refusal};
 use crate::operation::{Arguments, Declaration, Estimate, Input, Operation, Secrecy};
 use crate::settings::Settings;
+use crate::telemetry::Asked;
 
 /// What the head of a request asks for.
 pub(crate) struct Ask<'a> {
@@ -101,6 +102,12 @@ impl IoWorld {
         Ok(Waiting { settings, class: ask.class, request, hold })
     }
 
+    /// What a refused request asked for, as it is counted.
+    pub(super) fn asked(&self, operation: &str) -> Asked {
+        let settings = self.settings.load();
+        settings.catalogue.find(operation).map_or(Asked::UNKNOWN, |(entry, _)| entry.index.into())
+    }
+
     fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {
         let limit = self.workers.bridge.budget.work_bytes_max();
         if work_bytes <= limit {
@@ -164,6 +171,11 @@ fn in_time(least: Duration, allowed: Duration) -> Result<(), Failure> {
 impl Waiting {
     pub(super) fn id(&self) -> u64 {
         self.request.id
+    }
+
+    /// What it is counted as.
+    pub(super) fn asked(&self) -> Asked {
+        self.settings.catalogue.entries()[self.request.entry].index.into()
     }
 
     pub(super) fn declaration(&self) -> &Declaration {

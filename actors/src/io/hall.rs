@@ -24,7 +24,7 @@ use crate::dispatch::{
 use crate::lifecycle::Phase;
 use crate::operation::{Arguments, Declaration, Input, Output, Secrecy};
 use crate::settings::Settings;
-use crate::telemetry::{add, catalogue_json};
+use crate::telemetry::{Asked, add, catalogue_json};
 
 /// A protocol that requests come in by, besides the native one.
 pub trait FrontDoor: Send + Sync + 'static {
@@ -148,9 +148,16 @@ impl Hall {
         self.unwritten_bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts a request that the door refused by itself.
-    pub fn refused(&self, code: FailureCode) {
-        self.world.metrics.refused(code);
+    /// Counts what is no request for an operation and was refused by the door itself.
+    pub fn fault(&self) {
+        add(&self.world.metrics.protocol_errors, 1);
+    }
+
+    /// Counts a request for an operation that the door refused by itself.
+    pub fn refused(&self, operation: &str, failure: &Failure) {
+        let asked = self.world.asked(operation);
+        self.world.metrics.request_read(asked);
+        self.world.metrics.failed(asked, failure);
     }
 
     /// Grants or refuses, at once.
@@ -159,7 +166,7 @@ impl Hall {
     ///
     /// Why the request is refused. It is counted.
     pub fn admit(self: &Arc<Self>, head: &Head<'_>) -> Result<Ticket, Failure> {
-        self.grant(head).inspect_err(|failure| self.refused(failure.code))
+        self.grant(head).inspect_err(|failure| self.refused(head.operation, failure))
     }
 
     fn grant(self: &Arc<Self>, head: &Head<'_>) -> Result<Ticket, Failure> {
@@ -191,7 +198,9 @@ impl Hall {
             in_flight: self.in_flight.load(Ordering::Relaxed),
         })?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let request = Unanswered { hall: Arc::clone(self), answered: false };
+        let asked = waiting.asked();
+        self.world.metrics.request_read(asked);
+        let request = Unanswered { hall: Arc::clone(self), asked, answered: false };
         Ok(Ticket { waiting, body_bytes: head.body_bytes.unwrap_or(0), request })
     }
 }
@@ -264,7 +273,10 @@ impl Ticket {
         let Some(Answer { outcome, queue_time, service_time, held, .. }) = answer else {
             return request.refuse(Failure::lost());
         };
-        request.answered = true;
+        match &outcome {
+            Ok(_) => request.replied(),
+            Err(failure) => request.failed(failure),
+        }
         let outcome = outcome.map(|Output(bytes)| {
             add(&hall.world.metrics.bytes_out, bytes.len() as u64);
             Output(Bytes::from_owner(Unwritten::new(Arc::clone(&hall), bytes, held)))
@@ -325,14 +337,19 @@ async fn reached(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
 /// A request that is owed an answer. Dropped without one, its client has left.
 struct Unanswered {
     hall: Arc<Hall>,
+    asked: Asked,
     answered: bool,
 }
 
 impl Unanswered {
+    fn replied(&mut self) {
+        self.answered = true;
+        self.hall.world.metrics.replied(self.asked, 1);
+    }
+
     fn failed(&mut self, failure: &Failure) {
-        if !std::mem::replace(&mut self.answered, true) {
-            self.hall.refused(failure.code);
-        }
+        self.answered = true;
+        self.hall.world.metrics.failed(self.asked, failure);
     }
 
     fn refuse(&mut self, failure: Failure) -> Answered {
@@ -343,7 +360,9 @@ impl Unanswered {
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        self.failed(&Failure::left());
+        if !self.answered {
+            self.hall.world.metrics.unanswered(self.asked);
+        }
         self.hall.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::IoWorld;
+use super::census::Door;
 use super::connection::Connection;
 use super::hall::{FrontDoor, Hall};
 use super::refusal::{REFUSALS_MAX, native_words, no_place, refuse};
@@ -204,14 +205,22 @@ impl Drop for SocketFile {
 
 /// What is spoken behind a listening socket.
 #[derive(Clone)]
-pub(crate) enum Door {
+pub(crate) enum Spoken {
     /// The native protocol.
     Native,
     /// Another one, which the program brings.
     Other(Arc<dyn FrontDoor>),
 }
 
-impl Door {
+impl Spoken {
+    /// The door that a connection is counted at.
+    fn door(&self, stream: &Stream) -> Door {
+        match self {
+            Self::Native => stream.door(),
+            Self::Other(_) => Door::Http,
+        }
+    }
+
     /// An address of this door, as people write it.
     pub(crate) fn name(&self, address: &ListenAddress) -> String {
         match (self, address) {
@@ -224,7 +233,7 @@ impl Door {
 /// The actor of one listening socket.
 pub(crate) struct Listener {
     world: Arc<IoWorld>,
-    door: Door,
+    spoken: Spoken,
     address: ListenAddress,
     socket: AcceptingSocket,
     refusals: Arc<Semaphore>,
@@ -249,7 +258,11 @@ struct Exhausted {
 
 impl Listener {
     /// Registers the socket with the runtime that this is called on.
-    pub(crate) fn new(world: Arc<IoWorld>, door: Door, bound: BoundListener) -> Result<Self, ListenerError> {
+    pub(crate) fn new(
+        world: Arc<IoWorld>,
+        spoken: Spoken,
+        bound: BoundListener,
+    ) -> Result<Self, ListenerError> {
         let name = bound.address.to_string();
         let socket = match bound.socket {
             ListeningSocket::Tcp(socket) => TcpListener::from_std(socket).map(AcceptingSocket::Tcp),
@@ -259,7 +272,7 @@ impl Listener {
         };
         let socket = socket.map_err(|source| ListenerError { address: name, source })?;
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { world, door, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
+        Ok(Self { world, spoken, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
     }
 
     /// Accepts until the drain begins, then what the backlog still holds.
@@ -304,13 +317,12 @@ impl Listener {
     async fn welcome(&self, stream: Stream, peer: Peer) {
         let world = &self.world;
         let limit = world.settings.load().limits.connections_max;
-        let Some(resident) = world.census.enter(limit) else {
-            add(&world.metrics.connections_refused, 1);
+        let Some(resident) = world.census.enter(self.spoken.door(&stream), limit) else {
             tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
             let failure = no_place(limit);
-            let words = match &self.door {
-                Door::Native => native_words(&failure, world.load()),
-                Door::Other(door) => door.no_place(&failure),
+            let words = match &self.spoken {
+                Spoken::Native => native_words(&failure, world.load()),
+                Spoken::Other(door) => door.no_place(&failure),
             };
             let place = Arc::clone(&self.refusals).acquire_owned().await;
             let place = place.expect("nobody closes the places of refusals");
@@ -323,14 +335,13 @@ impl Listener {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
         let number = world.connection_numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        add(&world.metrics.connections_accepted, 1);
         tracing::debug!(connection = number, %peer, address = %self.address, "connection accepted");
         let world = Arc::clone(world);
-        match &self.door {
-            Door::Native => {
+        match &self.spoken {
+            Spoken::Native => {
                 tokio::spawn(Connection::new(world, stream, peer, number, resident).run());
             }
-            Door::Other(door) => {
+            Spoken::Other(door) => {
                 tokio::spawn(door.serve(stream, Hall::new(world, peer, number, resident)));
             }
         }

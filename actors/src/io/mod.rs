@@ -26,10 +26,10 @@ use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
-pub(crate) use census::Census;
+pub(crate) use census::{Census, Door};
 pub use hall::{Answered, FrontDoor, Hall, Head, Ticket};
 pub use listener::BindError;
-pub(crate) use listener::{BoundListener, Door, Listener, ListenerError};
+pub(crate) use listener::{BoundListener, Listener, ListenerError, Spoken};
 pub use parting::LINGER;
 pub use stream::Stream;
 

@@ -119,7 +119,7 @@ async fn answer(
     let (outcome, rest) = match step {
         Step::Answer(answer) => (Ok(answer), Some(body)),
         Step::Fault(problem) => {
-            serving.visit().hall.refused(problem.code);
+            serving.visit().hall.fault();
             (Err(problem), Some(body))
         }
         Step::Refused(problem) => (Err(problem), Some(body)),

@@ -76,11 +76,15 @@ impl Session {
         add(&self.world.metrics.bytes_in, u64::from(prefix.body_len));
         match self.admit(prefix, &work, body_is_here, received_at) {
             Ok(waiting) => {
-                self.inflight.insert(prefix.id);
+                let asked = waiting.asked();
+                self.world.metrics.request_read(asked);
+                self.inflight.insert(prefix.id, asked);
                 Verdict::Read(Box::new(waiting))
             }
             Err(failure) => {
-                self.answer_failure(prefix.id, &failure);
+                let asked = self.world.asked(work.operation);
+                self.world.metrics.request_read(asked);
+                self.answer_failure(prefix.id, asked, &failure);
                 if !body_is_here && u64::from(prefix.body_len) > SKIP_BYTES_MAX {
                     self.leave_quietly(failure.code.number());
                 }
