@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::dispatch::StopFlag;
+use crate::dispatch::{Failure, StopFlag};
 use crate::telemetry::Asked;
 
 /// Capacity that an idle connection may keep; what a burst needed beyond it is given back.
@@ -24,6 +24,17 @@ pub(crate) struct Crossed {
     pub(crate) deadline: Instant,
     /// When it has waited for too long; `None` once a worker was found to have started it.
     pub(crate) overdue_at: Option<Instant>,
+}
+
+impl Crossed {
+    /// The answer to a request that is overdue, unless a worker has started it; from now on none will.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<Failure> {
+        let waited = now.saturating_duration_since(self.queued_at);
+        self.stop.raise_before_start().then(|| match self.deadline <= now {
+            true => Failure::expired(waited),
+            false => Failure::waited_too_long(waited),
+        })
+    }
 }
 
 /// Unanswered requests by id. An id that is taken out is answered, so that no request is answered twice.
@@ -73,21 +84,19 @@ impl Inflight {
     }
 
     /// Takes the right to answer those that have waited for too long and will certainly not be started.
-    pub(crate) fn take_overdue(&mut self, now: Instant) -> Vec<(Open, Instant, Instant)> {
+    pub(crate) fn take_overdue(&mut self, now: Instant) -> Vec<(Open, Failure)> {
         let mut overdue = Vec::new();
         for open in &mut self.open {
             let Place::There(crossed) = &mut open.place else { continue };
             if crossed.overdue_at.is_some_and(|at| at <= now) {
                 crossed.overdue_at = None;
-                if crossed.stop.raise_before_start() {
-                    overdue.push((open.id, crossed.queued_at, crossed.deadline));
-                }
+                overdue.extend(crossed.overdue(now).map(|failure| (open.id, failure)));
             }
         }
         self.overdue_at = self.open.iter().filter_map(Open::overdue_at).min();
-        let taken = overdue.into_iter().filter_map(|(id, queued_at, deadline)| {
+        let taken = overdue.into_iter().filter_map(|(id, failure)| {
             let open = self.remove(self.find(id)?)?;
-            Some((open, queued_at, deadline))
+            Some((open, failure))
         });
         taken.collect()
     }

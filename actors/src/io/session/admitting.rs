@@ -178,10 +178,7 @@ impl Session {
         if self.inflight.overdue_at().is_none_or(|at| at > now) {
             return;
         }
-        for (open, queued_at, deadline) in self.inflight.take_overdue(now) {
-            let waited = now - queued_at;
-            let failure =
-                if deadline <= now { Failure::expired(waited) } else { Failure::waited_too_long(waited) };
+        for (open, failure) in self.inflight.take_overdue(now) {
             self.answer_failure(open.id, open.asked, &failure);
         }
     }
