@@ -199,6 +199,10 @@ impl Connection {
             if !matches!(self.input, InputSide::Frames) || self.session.is_leaving() || self.is_congested() {
                 break;
             }
+            if let Some(mut aside) = self.inbound.take_aside() {
+                self.digest_read(&mut aside);
+                continue;
+            }
             let arrived = SCRATCH.with_borrow_mut(|scratch| match self.stream.read_now(scratch) {
                 // The end is for the turns that follow, when what was read is on its way.
                 Ok(0) => Ok(false),
@@ -256,6 +260,10 @@ impl Connection {
             InputSide::Frames if self.is_congested() => return Poll::Pending,
             InputSide::Frames => {}
         }
+        if let Some(mut aside) = self.inbound.take_aside() {
+            self.digest_read(&mut aside);
+            return Poll::Ready(Ok(()));
+        }
         let read = match self.inbound.arriving() {
             Some((body, missing)) if missing >= READ_BYTES_MAX => {
                 std::task::ready!(self.stream.poll_read_buf(context, &mut body.limit(missing)))?
@@ -312,7 +320,12 @@ impl Connection {
     /// Takes apart what was read; what is in it goes over the bridge together.
     fn digest(&mut self, mut data: &[u8], now: Instant) {
         let mut completed = false;
+        self.session.begin_turn();
         loop {
+            if self.is_congested() || self.session.turn_is_over() {
+                self.inbound.set_aside(data);
+                break;
+            }
             let item = match self.inbound.next(&mut data) {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
