@@ -13,6 +13,7 @@ pub mod settings;
 pub mod units;
 
 mod lifecycle;
+mod pulse;
 mod supervisor;
 mod sync;
 
@@ -24,4 +25,5 @@ mod telemetry;
 pub use cpu::PoolError;
 pub use io::BindError;
 pub use lifecycle::Phase;
+pub use pulse::{Pulse, Sketch, Stall};
 pub use supervisor::{Ending, Observation, Order, Plan, StartError, Supervisor};

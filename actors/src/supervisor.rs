@@ -15,7 +15,8 @@ use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Failure};
 use crate::io::{BindError, BoundListener, Census, IoWorld, Listener, ListenerError};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::settings::{ListenAddress, PoolSettings, Settings};
+use crate::pulse::Pulse;
+use crate::settings::{DrainSettings, ListenAddress, ListenSource, PoolSettings, Settings};
 use crate::telemetry::{Metrics, add};
 
 /// Restarts of listeners within [`RESTART_WINDOW`] before the daemon gives up, so that systemd starts it afresh.
@@ -35,7 +36,7 @@ pub struct Plan {
     /// The CPU world.
     pub pool: PoolSettings,
     /// Where to listen for the native protocol.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<ListenSource>,
     /// Names of all operations that the program knows, in the order of their
     /// [`OperationIndex`](crate::operation::OperationIndex).
     pub operations: Vec<&'static str>,
@@ -70,6 +71,9 @@ pub enum Order {
     Reload(Box<Settings>),
     /// Log what every worker is doing.
     Report,
+    /// Take no job any more, as a bridge with a lost wake-up would: for the tests of the watchdog.
+    #[cfg(feature = "faults")]
+    Stick,
 }
 
 /// How the daemon ended.
@@ -88,7 +92,7 @@ pub enum Ending {
 pub enum Observation {
     /// A phase was entered.
     Entered(Phase),
-    /// A drain goes on.
+    /// A drain goes on. Told as each phase of it begins, and then again and again.
     Waiting {
         /// Connections that are not closed yet.
         connections: usize,
@@ -96,6 +100,8 @@ pub enum Observation {
         requests: usize,
         /// Until the current phase ends.
         left: Duration,
+        /// Until the drain is over, however it goes: the rest of this phase and all that may follow it.
+        over_in: Duration,
     },
 }
 
@@ -103,7 +109,9 @@ pub enum Observation {
 pub struct Supervisor {
     world: Arc<IoWorld>,
     lifecycle: Lifecycle,
-    listeners: JoinSet<(ListenAddress, Result<(), ListenerError>)>,
+    /// Each ends with the place of its source in `sources`.
+    listeners: JoinSet<(usize, Result<(), ListenerError>)>,
+    sources: Vec<ListenSource>,
     addresses: Vec<ListenAddress>,
     restarts: Restarts,
 }
@@ -139,11 +147,12 @@ impl Supervisor {
             world,
             lifecycle,
             listeners: JoinSet::new(),
+            sources: plan.listen,
             addresses: bound.iter().map(BoundListener::local_address).collect(),
             restarts: Restarts::default(),
         };
-        for listener in bound {
-            supervisor.listen(listener).map_err(|error| StartError::Listen(error.to_string()))?;
+        for (place, listener) in bound.into_iter().enumerate() {
+            supervisor.listen(place, listener).map_err(|error| StartError::Listen(error.to_string()))?;
         }
         Ok(supervisor)
     }
@@ -170,6 +179,8 @@ impl Supervisor {
                     None => break false,
                     Some(Order::Reload(settings)) => self.reload(*settings),
                     Some(Order::Report) => self.report(),
+                    #[cfg(feature = "faults")]
+                    Some(Order::Stick) => self.world.workers.bridge.stick(),
                 },
                 Some(ended) = self.listeners.join_next() => {
                     if !self.restart(ended) {
@@ -186,23 +197,25 @@ impl Supervisor {
         if failed && ending == Ending::Clean { Ending::Failed } else { ending }
     }
 
-    fn listen(&mut self, bound: BoundListener) -> Result<(), ListenerError> {
-        let address = bound.address.clone();
+    /// How the workers are, for a watchdog.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(Arc::clone(&self.world))
+    }
+
+    fn listen(&mut self, place: usize, bound: BoundListener) -> Result<(), ListenerError> {
         tracing::info!(address = %bound.local_address(), "listening");
         let listener = Listener::new(Arc::clone(&self.world), bound)?;
-        self.listeners.spawn(async move { (address, listener.run().await) });
+        self.listeners.spawn(async move { (place, listener.run().await) });
         Ok(())
     }
 
     /// Starts a listener again that has ended by itself. Whether that may still be tried.
-    fn restart(
-        &mut self,
-        ended: Result<(ListenAddress, Result<(), ListenerError>), tokio::task::JoinError>,
-    ) -> bool {
-        let address = match ended {
-            Ok((address, result)) => {
+    fn restart(&mut self, ended: Result<(usize, Result<(), ListenerError>), tokio::task::JoinError>) -> bool {
+        let place = match ended {
+            Ok((place, result)) => {
+                let address = &self.addresses[place];
                 tracing::error!(%address, error = ?result.err(), "a listener ended; starting it again");
-                address
+                place
             }
             Err(error) => {
                 // Its address went with it; the daemon cannot serve all of its addresses any more.
@@ -212,12 +225,15 @@ impl Supervisor {
         };
         add(&self.world.metrics.listener_restarts, 1);
         while self.restarts.allows(Instant::now()) {
-            let listening = BoundListener::bind(&address)
+            let listening = BoundListener::bind(&self.sources[place])
                 .map_err(|error| error.to_string())
-                .and_then(|bound| self.listen(bound).map_err(|error| error.to_string()));
+                .and_then(|bound| self.listen(place, bound).map_err(|error| error.to_string()));
             match listening {
                 Ok(()) => return true,
-                Err(error) => tracing::error!(%address, error, "the listener cannot be started again"),
+                Err(error) => {
+                    let address = &self.addresses[place];
+                    tracing::error!(%address, error, "the listener cannot be started again");
+                }
             }
         }
         false
@@ -266,14 +282,15 @@ impl Supervisor {
         let drain = self.world.settings.load().drain.clone();
         if !drain.quiet.is_zero() {
             self.enter(Phase::Quiet, observe);
-            tokio::time::sleep(drain.quiet).await;
+            self.quiet(&drain, observe).await;
         }
         // Nobody is listened to any more; what still comes over the channel must not hold its senders up.
         orders.close();
 
         self.enter(Phase::Draining, observe);
         let begun_at = Instant::now();
-        if self.emptied(begun_at + drain.timeout, observe).await {
+        let after = drain.cancel_grace + LAST_WORDS;
+        if self.emptied(begun_at + drain.timeout, after, observe).await {
             tracing::info!(took_ms = millis(begun_at.elapsed()), "drained");
             return Ending::Clean;
         }
@@ -287,14 +304,14 @@ impl Supervisor {
         let bridge = &self.world.workers.bridge;
         bridge.stop_everything();
         bridge.fail_waiting(&Failure { retry_safe: true, ..Failure::drain_over() });
-        if !self.emptied(Instant::now() + drain.cancel_grace, observe).await {
+        if !self.emptied(Instant::now() + drain.cancel_grace, LAST_WORDS, observe).await {
             self.enter(Phase::Over, observe);
             tracing::error!(
                 grace_ms = millis(drain.cancel_grace),
                 connections = self.world.census.open(),
                 "drain.cancel_grace passed; answering for what still runs"
             );
-            self.emptied(Instant::now() + LAST_WORDS, observe).await;
+            self.emptied(Instant::now() + LAST_WORDS, Duration::ZERO, observe).await;
         }
         Ending::Incomplete
     }
@@ -304,8 +321,38 @@ impl Supervisor {
         observe(Observation::Entered(phase));
     }
 
-    /// Waits until nobody is connected any more, at most until `deadline`, and says now and then for whom.
-    async fn emptied(&mut self, deadline: Instant, observe: &mut impl FnMut(Observation)) -> bool {
+    /// Serves on for as long as `drain.quiet` says.
+    async fn quiet(&self, drain: &DrainSettings, observe: &mut impl FnMut(Observation)) {
+        let deadline = Instant::now() + drain.quiet;
+        let after = drain.timeout + drain.cancel_grace + LAST_WORDS;
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                return;
+            }
+            self.tell_waiting(deadline - now, after, observe);
+            tokio::time::sleep_until(deadline.min(now + REPORT_EVERY).into()).await;
+        }
+    }
+
+    fn tell_waiting(&self, left: Duration, after: Duration, observe: &mut impl FnMut(Observation)) {
+        observe(Observation::Waiting {
+            connections: self.world.census.open(),
+            requests: self.world.workers.bridge.admission.slots(),
+            left,
+            over_in: left + after,
+        });
+    }
+
+    /// Waits until nobody is connected any more, at most until `deadline`, and says now and then for whom. `after` is
+    /// what the drain may take beyond `deadline`.
+    async fn emptied(
+        &mut self,
+        deadline: Instant,
+        after: Duration,
+        observe: &mut impl FnMut(Observation),
+    ) -> bool {
+        self.tell_waiting(deadline.saturating_duration_since(Instant::now()), after, observe);
         let Self { world, listeners, .. } = self;
         let all_gone = async {
             // A listener hands over its backlog before it ends, so the census is complete only after the last.
@@ -329,7 +376,7 @@ impl Supervisor {
                 left_ms = millis(left),
                 "still waiting for requests in flight"
             );
-            observe(Observation::Waiting { connections, requests, left });
+            observe(Observation::Waiting { connections, requests, left, over_in: left + after });
         }
     }
 }

@@ -5,26 +5,31 @@ pub mod config;
 pub mod exit;
 pub mod log;
 pub mod operations;
-pub mod systemd;
 
 mod catalogue;
+mod doors;
 mod reload;
 mod runtime;
 mod signals;
+mod systemd;
+mod watchdog;
 
 use std::env;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use tokio::sync::mpsc;
-use windlass_actors::settings::ListenAddress;
-use windlass_actors::{Ending, Observation, Phase, Plan, StartError, Supervisor};
+use windlass_actors::{Ending, Plan, StartError, Supervisor};
 
 use args::Arguments;
 use config::{Config, Machine, Sources};
+use doors::{Activated, Doors};
 use exit::Exit;
 use reload::Reloader;
 use signals::Signals;
+use systemd::ServiceManager;
+use watchdog::Watchdog;
 
 /// Orders from signals that the supervisor has not taken yet; they are few and it is quick.
 const ORDERS_MAX: usize = 16;
@@ -45,6 +50,10 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return say(Exit::BadConfiguration, format_args!("{problems}")),
     };
+    let doors = match Activated::take().and_then(|activated| Doors::new(&config.listen, activated)) {
+        Ok(doors) => doors,
+        Err(error) => return say(Exit::BadConfiguration, format_args!("{error}")),
+    };
     let journal_stream = env::var("JOURNAL_STREAM").ok();
     let (log, _flushed_at_the_end) = match log::init(&config.log, journal_stream.as_deref()) {
         Ok(log) => log,
@@ -60,19 +69,22 @@ pub fn main() -> ExitCode {
     };
 
     let exit = io.block_on(async {
-        let supervisor = match Supervisor::start(plan(&config)) {
+        let manager = Arc::new(ServiceManager::default());
+        let supervisor = match Supervisor::start(plan(&config, doors)) {
             Ok(supervisor) => supervisor,
             Err(error) => return cannot_start(&error),
         };
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        if let Err(error) = signals.deliver(orders, Reloader::new(sources, machine, config, log)) {
+        let reloader = Reloader::new(sources, machine, config, log);
+        if let Err(error) = signals.deliver(orders, reloader, Arc::clone(&manager)) {
             tracing::error!(%error, "cannot start the signal thread");
             return Exit::Failed;
         }
-        systemd::ready();
-        systemd::status("serving");
+        manager.ready();
+        let watchdog = Watchdog::new(supervisor.pulse(), Arc::clone(&manager), systemd::watchdog_interval());
+        tokio::spawn(watchdog.run());
         tracing::info!(addresses = ?supervisor.addresses(), "ready");
-        match supervisor.run(taken, tell_service_manager).await {
+        match supervisor.run(taken, |observation| manager.observe(observation)).await {
             Ending::Clean => Exit::Drained,
             Ending::Incomplete => Exit::DrainIncomplete,
             Ending::Failed => Exit::Failed,
@@ -84,20 +96,15 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-fn plan(config: &Config) -> Plan {
+fn plan(config: &Config, doors: Doors) -> Plan {
     Plan {
         settings: config.settings.clone(),
         pool: config.cpu.clone(),
-        listen: native_addresses(config),
+        listen: doors.native,
         operations: catalogue::names(),
         server: concat!("windlassd ", env!("CARGO_PKG_VERSION")).to_owned(),
         http_hint: String::new(),
     }
-}
-
-fn native_addresses(config: &Config) -> Vec<ListenAddress> {
-    let tcp = config.listen.tcp.iter().copied().map(ListenAddress::Tcp);
-    tcp.chain(config.listen.unix.iter().cloned().map(ListenAddress::Unix)).collect()
 }
 
 fn cannot_start(error: &StartError) -> Exit {
@@ -105,25 +112,6 @@ fn cannot_start(error: &StartError) -> Exit {
     match error {
         StartError::Bind(_) | StartError::Listen(_) => Exit::CannotBind,
         StartError::Pool(_) => Exit::Failed,
-    }
-}
-
-/// What the supervisor sees, as `systemctl status` shows it.
-fn tell_service_manager(observation: Observation) {
-    match observation {
-        Observation::Entered(phase) => {
-            if matches!(phase, Phase::Quiet | Phase::Draining) {
-                systemd::stopping();
-            }
-            systemd::status(phase.name());
-        }
-        Observation::Waiting { connections, requests, left } => {
-            systemd::extend_timeout(left);
-            systemd::status(&format!(
-                "draining: {requests} requests on {connections} connections, {} s left",
-                left.as_secs()
-            ));
-        }
     }
 }
 

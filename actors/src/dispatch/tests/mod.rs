@@ -1,9 +1,9 @@
 //! The bridge by itself: no sockets, no pool, no clock that matters.
 
-#[cfg(windlass_loom)]
-mod orders;
 #[cfg(not(windlass_loom))]
 mod model;
+#[cfg(windlass_loom)]
+mod orders;
 #[cfg(not(windlass_loom))]
 mod rules;
 
