@@ -96,6 +96,8 @@ pub(crate) struct Doors {
     pub(crate) http: Vec<ListenSource>,
     /// Health, metrics and status.
     pub(crate) admin: Vec<ListenSource>,
+    /// The keys whose addresses are not used, because others were handed over. For the log.
+    pub(crate) replaced: Vec<&'static str>,
 }
 
 impl Activated {
@@ -184,22 +186,42 @@ impl Doors {
             door.push(source(socket));
         }
         let configured_unix = listen.unix.iter().cloned().map(ListenAddress::Unix);
-        let mut native = otherwise(tcp, listen.tcp.iter().copied().map(ListenAddress::Tcp));
-        native.extend(otherwise(unix, configured_unix));
-        Ok(Self {
-            native,
-            http: otherwise(http, listen.http.iter().copied().map(ListenAddress::Tcp)),
-            admin: otherwise(admin, listen.admin.iter().copied().map(ListenAddress::Tcp)),
-        })
+        let mut replaced = Vec::new();
+        let mut door = |key, handed_over, configured: Vec<ListenAddress>| {
+            otherwise(handed_over, configured, || replaced.push(key))
+        };
+        let tcp_of = |addresses: &[SocketAddr]| addresses.iter().copied().map(ListenAddress::Tcp).collect();
+        let mut native = door("listen.tcp", tcp, tcp_of(&listen.tcp));
+        native.extend(door("listen.unix", unix, configured_unix.collect()));
+        let http = door("listen.http", http, tcp_of(&listen.http));
+        let admin = door("listen.admin", admin, tcp_of(listen.admin.as_slice()));
+        Ok(Self { native, http, admin, replaced })
     }
 }
 
-/// What was handed over, or where there is nothing, what is configured.
+/// What was handed over, or where there is nothing, what is configured. `replaced` is told when an address that is
+/// configured is not used.
 fn otherwise(
-    activated: Vec<ListenSource>,
-    configured: impl Iterator<Item = ListenAddress>,
+    handed_over: Vec<ListenSource>,
+    configured: Vec<ListenAddress>,
+    replaced: impl FnOnce(),
 ) -> Vec<ListenSource> {
-    if activated.is_empty() { configured.map(ListenSource::Address).collect() } else { activated }
+    if handed_over.is_empty() {
+        return configured.into_iter().map(ListenSource::Address).collect();
+    }
+    let used = |address: &ListenAddress| handed_over.iter().any(|source| is_at(source, address));
+    if !configured.iter().all(used) {
+        replaced();
+    }
+    handed_over
+}
+
+fn is_at(source: &ListenSource, place: &ListenAddress) -> bool {
+    match (source, place) {
+        (ListenSource::ActivatedTcp { address, .. }, ListenAddress::Tcp(place)) => address == place,
+        (ListenSource::ActivatedUnix { address, .. }, ListenAddress::Unix(place)) => address.path == place.path,
+        _ => false,
+    }
 }
 
 fn source(socket: Socket) -> ListenSource {
@@ -249,6 +271,7 @@ mod tests {
         assert_eq!(is_activated(&doors.native), [false, false]);
         assert_eq!(is_activated(&doors.http), [false]);
         assert_eq!(is_activated(&doors.admin), [false]);
+        assert_eq!(doors.replaced, Vec::<&str>::new());
     }
 
     #[test]
@@ -262,6 +285,7 @@ mod tests {
         assert_eq!(is_activated(&doors.native), [true, true, false]);
         assert_eq!(is_activated(&doors.http), [false]);
         assert_eq!(is_activated(&doors.admin), [true]);
+        assert_eq!(doors.replaced, ["listen.tcp", "listen.admin"]);
     }
 
     #[test]
@@ -272,6 +296,15 @@ mod tests {
         let activated = Activated(vec![(Name::NativeUnix, Socket::Unix(socket, path))]);
         let doors = Doors::new(&configured(), activated).unwrap();
         assert_eq!(is_activated(&doors.native), [false, true]);
+    }
+
+    #[test]
+    fn a_socket_at_the_configured_address_replaces_nothing() {
+        let socket = tcp("127.0.0.1:0");
+        let Socket::Tcp(_, address) = &socket else { unreachable!("it was made above") };
+        let listen = Listen { tcp: vec![*address], ..configured() };
+        let doors = Doors::new(&listen, Activated(vec![(Name::Native, socket)])).unwrap();
+        assert_eq!(doors.replaced, Vec::<&str>::new());
     }
 
     #[test]

@@ -3,6 +3,9 @@
 pub mod args;
 pub mod config;
 pub mod exit;
+#[cfg(feature = "generate")]
+#[path = "generate.rs"]
+mod generate;
 pub mod log;
 pub mod operations;
 
@@ -42,6 +45,10 @@ pub fn main() -> ExitCode {
         Err(error) => return say(Exit::Failed, format_args!("cannot handle signals: {error}")),
     };
     let arguments = Arguments::parse();
+    #[cfg(feature = "generate")]
+    if let Some(folder) = &arguments.generate {
+        return generated(folder);
+    }
     let sources = Sources::new(arguments.config.clone(), env::vars_os(), arguments.set.clone());
     let machine = Machine::here();
     let config = match catalogue::load(&sources, &machine) {
@@ -60,6 +67,9 @@ pub fn main() -> ExitCode {
         Err(error) => return say(Exit::BadConfiguration, format_args!("{error}")),
     };
     runtime::prepare_process(&config);
+    for key in &doors.replaced {
+        tracing::warn!(key, "not used: the service manager hands over other sockets, by windlass*.socket");
+    }
     let io = match runtime::start(&config.io) {
         Ok(io) => io,
         Err(error) => {
@@ -102,7 +112,7 @@ fn plan(config: &Config, doors: Doors) -> Plan {
         pool: config.cpu.clone(),
         listen: doors.native,
         operations: catalogue::names(),
-        server: concat!("windlassd ", env!("CARGO_PKG_VERSION")).to_owned(),
+        server: concat!("windlassd/", env!("CARGO_PKG_VERSION")).to_owned(),
         http_hint: String::new(),
     }
 }
@@ -122,6 +132,14 @@ fn checked(sources: &Sources) -> ExitCode {
         None => println!("the built-in configuration holds"),
     }
     Exit::Drained.into()
+}
+
+#[cfg(feature = "generate")]
+fn generated(folder: &std::path::Path) -> ExitCode {
+    match generate::pages(<Arguments as clap::CommandFactory>::command(), "8", folder) {
+        Ok(()) => Exit::Drained.into(),
+        Err(error) => say(Exit::Failed, format_args!("cannot write to {}: {error}", folder.display())),
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "the answer to --print-config")]

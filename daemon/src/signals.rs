@@ -26,6 +26,8 @@ impl Signals {
     ///
     /// When the system refuses a handler.
     pub(crate) fn install() -> io::Result<Self> {
+        // First, because the first handler of a signal takes the system's own away: from then on it must be noted.
+        let arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let told_to_end = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
             // In this order: the first signal finds the flag down, then raises it; the second one finds it up.
@@ -33,7 +35,6 @@ impl Signals {
             flag::register_conditional_shutdown(signal, status, Arc::clone(&told_to_end))?;
             flag::register(signal, Arc::clone(&told_to_end))?;
         }
-        let arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         #[cfg(feature = "faults")]
         arrivals.add_signal(signal_hook::consts::SIGUSR2)?;
         Ok(Self(arrivals))

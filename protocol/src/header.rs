@@ -31,10 +31,23 @@ pub(crate) fn append(out: &mut Vec<u8>, header: &impl Serialize) {
 /// Reads a header from all of `bytes`.
 pub(crate) fn read<'a, T: Deserialize<'a>>(kind: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError> {
     let (header, used) = bincode::serde::borrow_decode_from_slice(bytes, configuration())
-        .map_err(|error| DecodeError::Malformed { kind, reason: error.to_string() })?;
+        .map_err(|error| DecodeError::Malformed { kind, reason: reason(&error) })?;
     match bytes.len() - used {
         0 => Ok(header),
         count => Err(DecodeError::TrailingBytes { kind, count }),
+    }
+}
+
+/// What a stranger can make of it.
+fn reason(error: &bincode::error::DecodeError) -> String {
+    use bincode::error::DecodeError as Found;
+    match error {
+        Found::UnexpectedEnd { .. } => "it ends inside its fields".to_owned(),
+        Found::Utf8 { .. } => "a text is not UTF-8".to_owned(),
+        Found::InvalidBooleanValue(found) => format!("{found} is not a bool"),
+        Found::InvalidIntegerType { .. } => "an integer is wider than its field".to_owned(),
+        Found::OtherString(reason) => reason.clone(),
+        other => other.to_string(),
     }
 }
 

@@ -147,6 +147,30 @@ impl Daemon {
         raw::status(&mut Raw::open(self.host_port()))
     }
 
+    /// Asks for the status until it is as `is_so` says, and gives it.
+    #[track_caller]
+    pub fn wait_for_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let mut connection = Raw::open(self.host_port());
+        crate::eventually(what, || Some(raw::status(&mut connection)).filter(|status| is_so(status)))
+    }
+
+    /// Waits until this many workers are busy with `operation`.
+    #[track_caller]
+    pub fn wait_until_running(&self, operation: &str, n_workers: usize) {
+        self.wait_for_status(&format!("{n_workers} workers are busy with {operation}"), |status| {
+            let workers = status["workers"].as_array().unwrap();
+            let busy = workers.iter().filter(|worker| worker["running"]["operation"] == operation);
+            busy.count() == n_workers
+        });
+    }
+
+    /// A field of /proc/PID/status, as it is written there; `None` once the process is gone.
+    pub fn process_status(&self, field: &str) -> Option<String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        Some(line.trim().to_owned())
+    }
+
     /// What was logged until now.
     pub fn log(&self) -> Vec<Value> {
         self.log.lines.lock().unwrap().0.clone()

@@ -10,17 +10,21 @@ pub struct Sample {
     pub bytes: Vec<u8>,
 }
 
+type Make = fn(usize) -> Vec<u8>;
+
+const KINDS: [(&str, Make); 4] =
+    [("text", text), ("random", random), ("zeros", |size| vec![0; size]), ("compressed", compressed)];
+
 /// Text, random bytes, zeros and bytes that are compressed already, in each of these sizes.
 pub fn samples(sizes: &[usize]) -> Vec<Sample> {
-    type Make = fn(usize) -> Vec<u8>;
-    let kinds: [(&str, Make); 4] =
-        [("text", text), ("random", random), ("zeros", |size| vec![0; size]), ("compressed", compressed)];
-    sizes
-        .iter()
-        .flat_map(|size| {
-            kinds.map(|(kind, make)| Sample { name: format!("{size} B of {kind}"), bytes: make(*size) })
-        })
-        .collect()
+    sizes.iter().flat_map(|size| KINDS.map(|(kind, _)| sample(kind, *size))).collect()
+}
+
+/// One of these kinds.
+#[track_caller]
+pub fn sample(kind: &str, size: usize) -> Sample {
+    let (_, make) = KINDS.iter().find(|(known, _)| *known == kind).expect("a kind of sample");
+    Sample { name: format!("{size} B of {kind}"), bytes: make(size) }
 }
 
 fn text(size: usize) -> Vec<u8> {

@@ -9,12 +9,14 @@
 
 mod daemon;
 mod data;
+mod gate;
 mod programs;
 pub mod raw;
 
 pub use daemon::{Daemon, Ended, Ready};
-pub use data::{Sample, samples};
-pub use programs::{Program, Ran, python, run, tool, windlass};
+pub use data::{Sample, sample, samples};
+pub use gate::{Gate, workers};
+pub use programs::{Program, Ran, python, python_with, run, tool, windlass};
 pub use raw::Raw;
 
 use std::path::PathBuf;

@@ -119,13 +119,26 @@ pub fn windlass(address: &str, arguments: &[&str], input: &[u8]) -> Ran {
 pub fn tool(name: &str) -> Option<Command> {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(name).is_file()));
-    let needed = std::env::var_os("WINDLASS_TEST_TOOLS").is_some_and(|tools| tools == "all");
-    assert!(found || !needed, "WINDLASS_TEST_TOOLS=all, but there is no {name}; install it");
+    assert!(found || !every_tool_is_needed(), "{NEEDED}, but there is no {name}; install it");
     found.then(|| Command::new(name))
+}
+
+const NEEDED: &str = "WINDLASS_TEST_TOOLS=all";
+
+fn every_tool_is_needed() -> bool {
+    std::env::var_os("WINDLASS_TEST_TOOLS").is_some_and(|tools| tools == "all")
 }
 
 /// A Python 3 interpreter, if there is one.
 #[track_caller]
 pub fn python() -> Option<Command> {
     tool("python3")
+}
+
+/// A Python 3 interpreter that has this module, if there is one.
+#[track_caller]
+pub fn python_with(module: &str) -> Option<Command> {
+    let found = run(python()?.args(["-c", &format!("import {module}")]), b"").status == Some(0);
+    assert!(found || !every_tool_is_needed(), "{NEEDED}, but python3 has no module {module}; install it");
+    found.then(python)?
 }

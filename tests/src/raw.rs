@@ -5,8 +5,8 @@ use std::net::{Shutdown, TcpStream};
 
 use serde_json::Value;
 use windlass_protocol::{
-    Close, Extensions, Failure, FailureCode, GoAway, Header, Hello, Kind, KindNumber, PREFACE, PREFIX_BYTES,
-    PRIORITY_INTERACTIVE, Prefix, Query, SUBJECT_STATUS, Work, append_frame,
+    Close, Extensions, Failure, FailureCode, GoAway, Header, Hello, Kind, KindNumber, NoFields, PREFACE,
+    PREFIX_BYTES, PRIORITY_INTERACTIVE, Prefix, Query, SUBJECT_STATUS, Work, append_frame,
 };
 
 use crate::PATIENCE;
@@ -46,17 +46,52 @@ impl Frame {
 
 /// The frame of a request.
 pub fn work(id: u64, operation: &str, parameters: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    work_within(id, operation, parameters, None, body)
+}
+
+/// The frame of a request with a deadline in milliseconds.
+pub fn work_within(
+    id: u64,
+    operation: &str,
+    parameters: &[(&str, &str)],
+    deadline: Option<u64>,
+    body: &[u8],
+) -> Vec<u8> {
     let header = Work {
         operation,
         parameters: parameters.to_vec(),
         sent_at: 0,
-        deadline: None,
+        deadline,
         priority: PRIORITY_INTERACTIVE,
         body_total: None,
         extensions: Extensions::default(),
     };
     let mut bytes = Vec::new();
     append_frame(&mut bytes, Kind::Work, id, &header, body);
+    bytes
+}
+
+/// The frame of a Cancel.
+pub fn cancel(id: u64) -> Vec<u8> {
+    bare(Kind::Cancel, id, &[])
+}
+
+/// The frame of a Ping.
+pub fn ping(id: u64, body: &[u8]) -> Vec<u8> {
+    bare(Kind::Ping, id, body)
+}
+
+/// The frame of a Query.
+pub fn query(id: u64, subject: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let query = Query { subject, extensions: Extensions::default() };
+    append_frame(&mut bytes, Kind::Query, id, &query, &[]);
+    bytes
+}
+
+fn bare(kind: Kind, id: u64, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    append_frame(&mut bytes, kind, id, &NoFields::default(), body);
     bytes
 }
 
@@ -166,10 +201,7 @@ impl Raw {
 /// Asks for the status.
 #[track_caller]
 pub fn status(connection: &mut Raw) -> Value {
-    let mut bytes = Vec::new();
-    let query = Query { subject: SUBJECT_STATUS, extensions: Extensions::default() };
-    append_frame(&mut bytes, Kind::Query, u64::MAX / 2, &query, &[]);
-    connection.send(&bytes);
+    connection.send(&query(u64::MAX / 2, SUBJECT_STATUS));
     let info = connection.frame().expect("an Info");
     assert_eq!(info.kind, Kind::Info, "{info:?}");
     serde_json::from_slice(&info.body).unwrap()

@@ -1,3 +1,20 @@
 //! The suites. One program, so that what they share is compiled once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
+
+mod bombs;
+mod clients;
+mod config;
+mod drain;
+mod drain_load;
+mod drain_start;
+mod house;
+mod limits;
 mod main_line;
+mod overload;
+mod panic;
+mod passwords;
+mod readme;
+mod real_input;
+mod unix_socket;
+mod worlds;

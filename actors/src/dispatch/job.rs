@@ -189,6 +189,9 @@ impl Batch {
     pub(crate) fn answer(&mut self, answer: Answer) {
         debug_assert_eq!(self.current, Some(answer.id), "the answer of the job taken last");
         self.current = None;
+        if self.answers.is_empty() {
+            self.answers.reserve_exact(1 + self.jobs.len());
+        }
         self.answers.push(answer);
     }
 

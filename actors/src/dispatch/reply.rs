@@ -62,33 +62,57 @@ impl Future for PendingReplies {
     }
 }
 
-/// Every reply that one connection waits for. Holds no memory while it waits for none.
+/// Every reply that one connection waits for. Holds no memory while it waits for none, and allocates none for the one
+/// that a client which takes turns waits for.
 #[derive(Default)]
-pub(crate) struct ReplyBox(Option<FuturesUnordered<PendingReplies>>);
+pub(crate) enum ReplyBox {
+    /// Next: [`ReplyBox::One`].
+    #[default]
+    Empty,
+    /// Next: [`ReplyBox::Empty`] or [`ReplyBox::Many`].
+    One(PendingReplies),
+    /// Next: [`ReplyBox::Empty`].
+    Many(FuturesUnordered<PendingReplies>),
+}
 
 impl ReplyBox {
     pub(crate) fn expect(&mut self, pending: PendingReplies) {
-        self.0.get_or_insert_default().push(pending);
+        *self = match std::mem::take(self) {
+            Self::Empty => Self::One(pending),
+            Self::One(first) => Self::Many([first, pending].into_iter().collect()),
+            Self::Many(waiting) => {
+                waiting.push(pending);
+                Self::Many(waiting)
+            }
+        };
     }
 
     /// The next answers, in the order in which workers give them. Pending while none is ready, and when none is
     /// awaited.
     pub(crate) fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<Vec<Answer>> {
-        let Some(waiting) = &mut self.0 else { return Poll::Pending };
         loop {
-            match ready!(Pin::new(&mut *waiting).poll_next(context)) {
-                Some(Some(Replies { answers, rest })) => {
-                    if let Some(rest) = rest {
-                        waiting.push(rest);
+            let replies = match self {
+                Self::Empty => return Poll::Pending,
+                Self::One(pending) => {
+                    let replies = ready!(Pin::new(pending).poll(context));
+                    *self = Self::Empty;
+                    replies
+                }
+                Self::Many(waiting) => match ready!(Pin::new(waiting).poll_next(context)) {
+                    Some(replies) => replies,
+                    None => {
+                        *self = Self::Empty;
+                        return Poll::Pending;
                     }
-                    return Poll::Ready(answers);
+                },
+            };
+            // A batch always answers, if only when it is dropped.
+            debug_assert!(replies.is_some(), "a batch was forgotten");
+            if let Some(Replies { answers, rest }) = replies {
+                if let Some(rest) = rest {
+                    self.expect(rest);
                 }
-                // A batch always answers, if only when it is dropped.
-                Some(None) => debug_assert!(false, "a batch was forgotten"),
-                None => {
-                    self.0 = None;
-                    return Poll::Pending;
-                }
+                return Poll::Ready(answers);
             }
         }
     }

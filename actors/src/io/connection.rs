@@ -21,7 +21,6 @@ use super::inbound::{Inbound, Item};
 use super::session::{Session, Verdict, Waiting};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
-use crate::settings::TimeoutSettings;
 
 /// What one read takes at most, and so the largest batch of requests that crosses the bridge together.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -60,6 +59,8 @@ pub(crate) struct Connection {
     /// Since when the peer owes room for what is to be written, and how much it took since.
     writing: Option<Progress>,
     last_activity: Instant,
+    /// Until when preface and Hello have to be here, however they arrive.
+    greeted_until: Instant,
     _resident: Resident,
 }
 
@@ -118,7 +119,8 @@ impl Connection {
         let now = Instant::now();
         let settings = world.settings.load();
         let client_key = peer.client_key(number, settings.queue.fair_by);
-        let timer = Box::pin(tokio::time::sleep_until((now + settings.timeouts.handshake).into()));
+        let greeted_until = now + settings.timeouts.handshake;
+        let timer = Box::pin(tokio::time::sleep_until(greeted_until.into()));
         drop(settings);
         let inbound = Inbound::new(world.frame_bytes_max());
         Self {
@@ -131,6 +133,7 @@ impl Connection {
             reading: None,
             writing: None,
             last_activity: now,
+            greeted_until,
             _resident: resident,
         }
     }
@@ -302,7 +305,7 @@ impl Connection {
             };
             completed = true;
             match item {
-                Item::Preface => {}
+                Item::Preface => self.session.preface(),
                 Item::Work { prefix, header, body } => {
                     match (self.session.work(prefix, header, body.is_some(), now), body) {
                         (Verdict::Read(waiting), Some(body)) => self.session.body(waiting, body, now),
@@ -407,13 +410,14 @@ impl Connection {
     fn next_due(&self) -> Option<Instant> {
         let settings = self.world.settings.load();
         let timeouts = &settings.timeouts;
-        let read = self.reading.as_ref().map(|reading| reading.since + read_timeout(&self.session, timeouts));
+        if self.session.is_greeting() {
+            // Nothing is written before it is over.
+            return Some(self.greeted_until);
+        }
         let write = self.writing.as_ref().map(|writing| writing.since + timeouts.write);
+        let read = self.reading.as_ref().map(|reading| reading.since + timeouts.read);
         let quiet = self.session.is_quiet() && self.reading.is_none() && !self.session.is_leaving();
-        let idle = quiet.then(|| {
-            let limit = if self.session.is_greeting() { timeouts.handshake } else { timeouts.idle };
-            self.last_activity + limit
-        });
+        let idle = quiet.then(|| self.last_activity + timeouts.idle);
         [read, write, idle, self.session.next_release()].into_iter().flatten().min()
     }
 
@@ -423,10 +427,14 @@ impl Connection {
         if self.writing.as_ref().is_some_and(|writing| now >= writing.since + timeouts.write) {
             return Err(Broken::WriteTimeout);
         }
+        if self.session.is_greeting() {
+            if now >= self.greeted_until {
+                self.session.violation("no whole Hello came; timeouts.handshake passed");
+            }
+            return Ok(());
+        }
         self.session.release(now);
-        let reads_until =
-            self.reading.as_ref().map(|reading| reading.since + read_timeout(&self.session, timeouts));
-        if reads_until.is_some_and(|until| now >= until) {
+        if self.reading.as_ref().is_some_and(|reading| now >= reading.since + timeouts.read) {
             self.reading = None;
             let arriving = self.inbound.abandon();
             self.session.give_up(arriving);
@@ -436,11 +444,7 @@ impl Connection {
         if !self.session.is_quiet() || self.reading.is_some() || self.session.is_leaving() {
             return Ok(());
         }
-        if self.session.is_greeting() {
-            if now >= self.last_activity + timeouts.handshake {
-                self.session.violation("no Hello came; timeouts.handshake passed");
-            }
-        } else if now >= self.last_activity + timeouts.idle {
+        if now >= self.last_activity + timeouts.idle {
             self.session.leave_idle();
         }
         Ok(())
@@ -473,8 +477,4 @@ impl Connection {
             }
         }
     }
-}
-
-fn read_timeout(session: &Session, timeouts: &TimeoutSettings) -> Duration {
-    if session.is_greeting() { timeouts.handshake } else { timeouts.read }
 }

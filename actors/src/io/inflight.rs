@@ -1,9 +1,11 @@
 //! The requests of one connection that have no final answer yet.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::VecDeque;
 
 use crate::dispatch::StopFlag;
+
+/// Capacity that an idle connection may keep; what a burst needed beyond it is given back.
+const KEPT_MAX: usize = 16;
 
 /// Where an unanswered request is.
 pub(crate) enum Place {
@@ -14,8 +16,11 @@ pub(crate) enum Place {
 }
 
 /// Unanswered requests by id. An id that is taken out is answered, so that no request is answered twice.
+///
+/// Ids only ever increase, so they stand in order: found by halving, added at the end, and mostly taken from the
+/// front.
 #[derive(Default)]
-pub(crate) struct Inflight(HashMap<u64, Place>);
+pub(crate) struct Inflight(VecDeque<(u64, Place)>);
 
 impl Inflight {
     pub(crate) fn len(&self) -> usize {
@@ -26,44 +31,52 @@ impl Inflight {
         self.0.is_empty()
     }
 
+    /// Adds a request whose id is higher than all before.
     pub(crate) fn insert(&mut self, id: u64) {
-        self.0.insert(id, Place::Here);
+        debug_assert!(self.0.back().is_none_or(|(last, _)| *last < id), "ids increase");
+        self.0.push_back((id, Place::Here));
     }
 
     /// The request has crossed the bridge.
     pub(crate) fn crossed(&mut self, id: u64, stop: StopFlag) {
-        if let Entry::Occupied(mut entry) = self.0.entry(id) {
-            entry.insert(Place::There(stop));
+        if let Some(place) = self.find(id) {
+            self.0[place].1 = Place::There(stop);
         }
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Place> {
-        self.0.get(&id)
+        self.find(id).map(|place| &self.0[place].1)
     }
 
     /// Takes the right to answer.
     #[must_use]
     pub(crate) fn take(&mut self, id: u64) -> bool {
-        let taken = self.0.remove(&id).is_some();
-        if self.0.is_empty() && self.0.capacity() > 64 {
-            self.0 = HashMap::new();
+        let Some(place) = self.find(id) else { return false };
+        self.0.remove(place);
+        if self.0.is_empty() && self.0.capacity() > KEPT_MAX {
+            self.0 = VecDeque::new();
         }
-        taken
+        true
     }
 
-    /// Takes the right to answer everything, and stops what runs.
-    pub(crate) fn take_all(&mut self) -> Vec<u64> {
-        let mut ids: Vec<u64> = std::mem::take(&mut self.0)
-            .into_iter()
-            .map(|(id, place)| {
-                if let Place::There(stop) = place {
-                    stop.raise();
-                }
-                id
-            })
-            .collect();
-        ids.sort_unstable();
-        ids
+    /// Takes the right to answer everything, in the order of the ids, and stops what runs.
+    pub(crate) fn take_all(&mut self) -> VecDeque<(u64, Place)> {
+        let all = std::mem::take(&mut self.0);
+        for (_, place) in &all {
+            if let Place::There(stop) = place {
+                stop.raise();
+            }
+        }
+        all
+    }
+
+    fn find(&self, id: u64) -> Option<usize> {
+        // Answers mostly come in the order of the requests, and what crosses the bridge was read last.
+        match (self.0.front(), self.0.back()) {
+            (Some((first, _)), _) if *first == id => Some(0),
+            (_, Some((last, _))) if *last == id => Some(self.0.len() - 1),
+            _ => self.0.binary_search_by_key(&id, |(id, _)| *id).ok(),
+        }
     }
 }
 
@@ -71,5 +84,34 @@ impl Drop for Inflight {
     /// The safety net for a connection that ends in any other way: nobody waits any more.
     fn drop(&mut self) {
         drop(self.take_all());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_taken_once_wherever_it_stands() {
+        let mut inflight = Inflight::default();
+        [2, 3, 5, 8, 13].into_iter().for_each(|id| inflight.insert(id));
+        for id in [5, 2, 13, 8, 3] {
+            assert!(inflight.get(id).is_some());
+            assert!(inflight.take(id));
+            assert!(!inflight.take(id));
+        }
+        assert!(!inflight.take(4));
+        assert!(inflight.is_empty());
+    }
+
+    #[test]
+    fn whoever_is_dropped_stops_what_runs() {
+        let stop = StopFlag::default();
+        let mut inflight = Inflight::default();
+        inflight.insert(1);
+        inflight.crossed(1, stop.clone());
+        assert!(!stop.is_raised());
+        drop(inflight);
+        assert!(stop.is_raised());
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::IoWorld;
@@ -306,39 +306,42 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer),
+                Ok((stream, peer)) => self.welcome(stream, peer).await,
                 Err(error) => self.accept_failed(error).await?,
             }
         }
         if self.backlog == Backlog::Own {
-            self.accept_backlog();
+            self.accept_backlog().await;
         }
         tracing::debug!(address = %self.address, "stopped listening");
         Ok(())
     }
 
-    /// Connections whose clients believe themselves connected are not turned away with a reset.
-    fn accept_backlog(&mut self) {
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    /// Connections whose clients believe themselves connected are not turned away with a reset. Asks the socket itself:
+    /// what the runtime knows of it may be older than the drain, and its budget for one turn smaller than the backlog.
+    async fn accept_backlog(&self) {
         for _ in 0..BACKLOG {
-            match self.socket.poll_accept(&mut context) {
-                std::task::Poll::Ready(Ok((stream, peer))) => self.welcome(stream, peer),
-                std::task::Poll::Ready(Err(error)) if !is_exhausted(&error) => {}
-                _ => return,
+            match self.socket.accept_now() {
+                Ok((stream, peer)) => self.welcome(stream, peer).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_exhausted(&error) => return,
+                Err(error) => tracing::debug!(address = %self.address, %error, "a connection was gone"),
             }
         }
     }
 
-    fn welcome(&self, stream: Stream, peer: Peer) {
+    /// Waits only where many are refused at the same time, and never longer than one of them may take to go.
+    async fn welcome(&self, stream: Stream, peer: Peer) {
         let world = &self.world;
         let limit = world.settings.load().limits.connections_max;
         let Some(resident) = world.census.enter(limit) else {
             add(&world.metrics.connections_refused, 1);
             tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
-            let (refusals, load) = (Arc::clone(&self.refusals), world.load());
+            let place = Arc::clone(&self.refusals).acquire_owned().await;
+            let place = place.expect("nobody closes the places of refusals");
+            let load = world.load();
             match stream {
-                Stream::Tcp(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
-                Stream::Unix(stream) => drop(tokio::spawn(refuse(stream, refusals, limit, load))),
+                Stream::Tcp(stream) => drop(tokio::spawn(refuse(stream, place, limit, load))),
+                Stream::Unix(stream) => drop(tokio::spawn(refuse(stream, place, limit, load))),
             }
             return;
         };
@@ -371,23 +374,36 @@ impl Listener {
 impl AcceptingSocket {
     /// Cancel safe: no connection is lost when this is dropped.
     async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        std::future::poll_fn(|context| self.poll_accept(context)).await
-    }
-
-    fn poll_accept(
-        &self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<(Stream, Peer)>> {
         match self {
-            Self::Tcp(socket) => socket
-                .poll_accept(context)
-                .map_ok(|(stream, address)| (Stream::Tcp(stream), Peer::Tcp(address))),
-            Self::Unix { socket, .. } => socket.poll_accept(context).map_ok(|(stream, _)| {
-                let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
-                (Stream::Unix(stream), Peer::Unix { uid })
-            }),
+            Self::Tcp(socket) => {
+                let (stream, address) = socket.accept().await?;
+                Ok((Stream::Tcp(stream), Peer::Tcp(address)))
+            }
+            Self::Unix { socket, .. } => Ok(unix_peer(socket.accept().await?.0)),
         }
     }
+
+    /// What the kernel holds ready, if anything.
+    fn accept_now(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, address) = SockRef::from(socket).accept()?;
+                stream.set_nonblocking(true)?;
+                let address = address.as_socket().ok_or(io::ErrorKind::InvalidData)?;
+                Ok((Stream::Tcp(TcpStream::from_std(stream.into())?), Peer::Tcp(address)))
+            }
+            Self::Unix { socket, .. } => {
+                let (stream, _) = SockRef::from(socket).accept()?;
+                stream.set_nonblocking(true)?;
+                Ok(unix_peer(UnixStream::from_std(stream.into())?))
+            }
+        }
+    }
+}
+
+fn unix_peer(stream: UnixStream) -> (Stream, Peer) {
+    let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+    (Stream::Unix(stream), Peer::Unix { uid })
 }
 
 impl Exhausted {

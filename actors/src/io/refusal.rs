@@ -1,14 +1,13 @@
 //! A short, clear word to a connection for which there is no place.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 use windlass_protocol::{Extensions, Failure, FailureCode, GoAway, Kind, PREFACE, append_frame};
 
-/// Refusals said at the same time; beyond that, connections are closed without a word. Their descriptors come from
-/// those that are kept back.
+/// Refusals said at the same time; beyond that, connections wait in the backlog. Their descriptors come from those that
+/// are kept back.
 pub(crate) const REFUSALS_MAX: usize = 64;
 
 /// How long a refused peer has to read.
@@ -18,11 +17,10 @@ const LINGER: Duration = Duration::from_millis(250);
 const DISCARD_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Says that all places for connections are taken.
-pub(crate) async fn refuse<S>(mut stream: S, places: Arc<Semaphore>, limit: usize, load: u8)
+pub(crate) async fn refuse<S>(mut stream: S, _place: OwnedSemaphorePermit, limit: usize, load: u8)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let Ok(_place) = places.try_acquire() else { return };
     let message = format!("{limit} connections are open, the most that limits.connections allows");
     let failure = Failure {
         code: FailureCode::OVERLOADED.number(),

@@ -136,7 +136,10 @@ impl Session {
             return Err(Failure::unknown_operation(work.operation, &known.join(", ")));
         };
         let arguments = Arguments::check(entry.operation.declaration(), &work.parameters)?;
-        let estimate = entry.operation.estimate(&arguments, body_len)?;
+        let estimate = entry
+            .operation
+            .estimate(&arguments, body_len)
+            .map_err(|error| Failure { retry_safe: true, ..error.into() })?;
         let work_bytes_max = self.world.workers.bridge.budget.work_bytes_max();
         if estimate.work_bytes > work_bytes_max {
             let asked = estimate.work_bytes;
@@ -253,7 +256,8 @@ impl Session {
         });
         if !fits {
             self.submit();
-            self.filling = Some(Batch::new(settings, self.client_key, class, self.output_bytes_max));
+            let output_bytes_max = self.output_bytes_max.min(settings.limits.body_bytes_max);
+            self.filling = Some(Batch::new(settings, self.client_key, class, output_bytes_max));
         }
         if let Some((batch, _)) = &mut self.filling {
             let id = request.id;

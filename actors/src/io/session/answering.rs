@@ -18,14 +18,14 @@ impl Session {
             }
             match answer.outcome {
                 Ok(output) => {
-                    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-                    self.totals.queue_time += answer.queue_time;
-                    self.totals.service_time += answer.service_time;
+                    let (queue_time, service_time) = (micros(answer.queue_time), micros(answer.service_time));
+                    self.totals.queue_micros += queue_time;
+                    self.totals.service_micros += service_time;
                     self.totals.bytes_out += output.0.len() as u64;
                     add(&self.world.metrics.bytes_out, output.0.len() as u64);
                     let reply = Reply {
-                        queue_time: micros(answer.queue_time),
-                        service_time: micros(answer.service_time),
+                        queue_time,
+                        service_time,
                         load,
                         body_total: None,
                         extensions: Extensions::default(),
@@ -64,4 +64,8 @@ impl Session {
         };
         self.outbox.push_frame(Kind::Failure, id, &header, &[]);
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -12,6 +12,11 @@ use crate::io::inflight::Place;
 use crate::telemetry::{catalogue_json, status_json};
 
 impl Session {
+    /// The peer's first bytes are the preface.
+    pub(crate) fn preface(&mut self) {
+        self.heard_preface = true;
+    }
+
     /// Any frame but Work. `body` is there for Ping only.
     pub(crate) fn frame(&mut self, kind: Kind, prefix: Prefix, header: &[u8], body: &[u8]) {
         if self.stage == Stage::Hello {
@@ -75,10 +80,7 @@ impl Session {
         }
         let settings = self.world.settings.load();
         self.client_frame_bytes_max = hello.frame_bytes_max;
-        self.output_bytes_max = settings
-            .limits
-            .body_bytes_max
-            .min(u64::from(hello.frame_bytes_max) - PREFIX_BYTES as u64 - REPLY_HEAD_BYTES);
+        self.output_bytes_max = u64::from(hello.frame_bytes_max) - PREFIX_BYTES as u64 - REPLY_HEAD_BYTES;
         tracing::debug!(
             connection = self.number,
             client = %hello.client.escape_debug(),

@@ -1,13 +1,12 @@
 //! How a conversation ends: in order, so that whoever reads can read all of it.
 
-use std::time::Duration;
-
 use windlass_protocol::{Closed, DecodeError, Extensions, FailureCode, GoAway, Kind, PREFACE};
 
 use super::admitting::Waiting;
 use super::{Session, Stage};
 use crate::dispatch::Failure;
 use crate::io::inbound::Misread;
+use crate::io::inflight::Place;
 use crate::telemetry::add;
 
 /// The reason of a GoAway to a client that closed, left, or was idle for too long.
@@ -19,7 +18,8 @@ impl Session {
     pub(crate) fn end_of_input(&mut self, inside: Option<&'static str>) {
         match self.stage {
             Stage::Closing | Stage::Gone => {}
-            Stage::Hello if inside.is_none() => self.stage = Stage::Gone,
+            Stage::Hello if inside.is_none() && !self.heard_preface => self.stage = Stage::Gone,
+            Stage::Hello if inside.is_none() => self.violation("the stream ended before the Hello"),
             Stage::Hello | Stage::Open | Stage::Draining | Stage::Leaving(_) => {
                 self.abandon_all(&Failure::left());
                 match inside {
@@ -136,14 +136,13 @@ impl Session {
     }
 
     fn say_closed(&mut self) {
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let closed = Closed {
             requests: self.totals.requests,
             failures: self.totals.failures,
             bytes_in: self.totals.bytes_in,
             bytes_out: self.totals.bytes_out,
-            queue_time: micros(self.totals.queue_time),
-            service_time: micros(self.totals.service_time),
+            queue_time: self.totals.queue_micros,
+            service_time: self.totals.service_micros,
             extensions: Extensions::default(),
         };
         self.outbox.push_frame(Kind::Closed, 0, &closed, &[]);
@@ -169,8 +168,10 @@ impl Session {
     /// Answers for everything, wherever it is.
     fn abandon_all(&mut self, failure: &Failure) {
         self.held.clear();
-        for id in self.inflight.take_all() {
-            self.answer_failure(id, failure);
+        for (id, place) in self.inflight.take_all() {
+            // What has not crossed the bridge was not started.
+            let retry_safe = failure.retry_safe || matches!(place, Place::Here);
+            self.answer_failure(id, &Failure { retry_safe, ..failure.clone() });
         }
     }
 

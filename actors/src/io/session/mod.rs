@@ -9,7 +9,7 @@ mod leaving;
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use windlass_protocol::limits::FRAME_BYTES_MIN;
 
@@ -50,8 +50,9 @@ struct Totals {
     failures: u64,
     bytes_in: u64,
     bytes_out: u64,
-    queue_time: Duration,
-    service_time: Duration,
+    /// As the replies say it, microseconds.
+    queue_micros: u64,
+    service_micros: u64,
 }
 
 /// One conversation.
@@ -67,9 +68,11 @@ pub(crate) struct Session {
     filling: Option<(Batch, PendingReplies)>,
     /// Whether what was read holds a secret that has to be wiped.
     pub(crate) secret_read: bool,
+    /// Whether the peer has begun with the preface.
+    heard_preface: bool,
     said_preface: bool,
     last_id: u64,
-    /// Largest output that a Reply can carry to this client, bytes.
+    /// Largest output that a Reply can carry to this client, bytes; `limits.body` may allow less.
     output_bytes_max: u64,
     client_frame_bytes_max: u32,
     totals: Totals,
@@ -88,6 +91,7 @@ impl Session {
             held: BinaryHeap::new(),
             filling: None,
             secret_read: false,
+            heard_preface: false,
             said_preface: false,
             last_id: 0,
             output_bytes_max: 0,

@@ -4,6 +4,9 @@ mod bench;
 mod call;
 mod catalogue;
 mod exit;
+#[cfg(feature = "generate")]
+#[path = "../../generate.rs"]
+mod generate;
 mod operations;
 mod output;
 mod ping;
@@ -41,6 +44,13 @@ enum Command {
     Bench(bench::Arguments),
     /// Show what runs and waits
     Status(status::Arguments),
+    /// Write the manual pages and the shell completions into a folder
+    #[cfg(feature = "generate")]
+    #[command(hide = true)]
+    Generate {
+        /// Where to write
+        folder: std::path::PathBuf,
+    },
 }
 
 /// How urgent a request is.
@@ -99,6 +109,14 @@ async fn run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Call(arguments) => call::run(address, arguments).await,
         Command::Bench(arguments) => bench::run(address, arguments).await,
         Command::Status(arguments) => status::run(address, &arguments).await,
+        #[cfg(feature = "generate")]
+        Command::Generate { folder } => {
+            generate::pages(<Arguments as clap::CommandFactory>::command(), "1", &folder)
+                .map(|()| Exit::Done)
+                .map_err(|error| {
+                    Problem::new(Exit::Internal, format!("cannot write to {}: {error}", folder.display()))
+                })
+        }
     }
 }
 

@@ -1,0 +1,65 @@
+//! Work that is in progress for as long as a test wants it to be.
+
+use serde_json::Value;
+use windlass_protocol::FailureCode;
+
+use crate::raw::{self, Raw};
+use crate::{Daemon, eventually};
+
+/// Longest that a gate can be held, milliseconds.
+const DEADLINE_MS: u64 = 600_000;
+
+/// A `spin` on every worker of a daemon, from a connection of its own. Dropping it frees the workers too, at the
+/// latest when they notice that the connection has ended.
+pub struct Gate {
+    connection: Raw,
+    jobs: u64,
+}
+
+impl Gate {
+    /// Returns when each worker of the daemon runs a `spin` that will not end by itself before the test has given up.
+    #[track_caller]
+    pub fn hold(daemon: &Daemon) -> Self {
+        let mut connection = Raw::open(daemon.host_port());
+        let jobs = workers(&raw::status(&mut connection)).len() as u64;
+        for id in 1..=jobs {
+            connection.send(&raw::work_within(id, "spin", &[("for", "60s")], Some(DEADLINE_MS), b""));
+        }
+        eventually("every worker runs a spin", || {
+            let status = raw::status(&mut connection);
+            workers(&status).iter().all(|worker| worker["running"]["operation"] == "spin").then_some(())
+        });
+        Self { connection, jobs }
+    }
+
+    /// How many workers it occupies.
+    pub fn jobs(&self) -> u64 {
+        self.jobs
+    }
+
+    /// The connection that holds it.
+    pub fn connection(&mut self) -> &mut Raw {
+        &mut self.connection
+    }
+
+    /// Cancels what it runs and reads the answers.
+    #[track_caller]
+    pub fn release(mut self) {
+        for id in 1..=self.jobs {
+            self.connection.send(&raw::cancel(id));
+        }
+        for _ in 1..=self.jobs {
+            let answer = eventually("a spin is answered", || {
+                Some(self.connection.frame().expect("an answer")).filter(|frame| frame.id > 0)
+            });
+            let (code, message, _) = answer.failure().expect("a Failure");
+            assert_eq!(code, FailureCode::CANCELLED, "{message}");
+        }
+    }
+}
+
+/// The workers in a status.
+#[track_caller]
+pub fn workers(status: &Value) -> &[Value] {
+    status["workers"].as_array().unwrap()
+}

@@ -1,0 +1,210 @@
+//! More work than there is room or time for: it is refused or stopped, with the right code, and nobody else waits for it.
+
+use std::time::Duration;
+
+use windlass_protocol::{FailureCode, Header, Kind, Reply};
+use windlass_tests::raw::{self, Frame, Raw};
+use windlass_tests::{Daemon, eventually};
+
+/// Code, retry_safe and message of the next frame, which has to be the Failure of this id.
+#[track_caller]
+fn failure(connection: &mut Raw, id: u64) -> (FailureCode, bool, String) {
+    let frame = connection.frame().unwrap();
+    assert_eq!(frame.id, id, "{frame:?}");
+    let (code, message, retry_safe) = frame.failure().expect("a Failure");
+    (code, retry_safe, message)
+}
+
+fn running(status: &serde_json::Value, operation: &str) -> usize {
+    let workers = status["workers"].as_array().unwrap();
+    workers.iter().filter(|worker| worker["running"]["operation"] == operation).count()
+}
+
+/// Two workers, both in a long `spin`, of a connection of its own.
+fn occupied(settings: &[(&str, &str)]) -> (Daemon, Raw) {
+    let daemon = Daemon::start(&[&[("cpu.threads", "2")], settings].concat());
+    let mut occupant = Raw::open(daemon.host_port());
+    for id in [1, 2] {
+        occupant.send(&raw::work(id, "spin", &[("for", "25s")], b""));
+    }
+    daemon.wait_until_running("spin", 2);
+    (daemon, occupant)
+}
+
+/// W-72
+#[test]
+fn one_request_more_than_queue_capacity_is_refused_at_once() {
+    let (daemon, mut occupant) = occupied(&[("queue.capacity", "3")]);
+    let mut connection = Raw::open(daemon.host_port());
+    for id in 1..=4 {
+        connection.send(&raw::work(id, "hash", &[], b""));
+    }
+    let (code, retry_safe, message) = failure(&mut connection, 4);
+    assert_eq!((code, retry_safe), (FailureCode::OVERLOADED, true));
+    assert!(message.contains("queue.capacity"), "{message}");
+    assert_eq!(daemon.status()["queue"]["waiting"], 3);
+    occupant.send(&[raw::cancel(1), raw::cancel(2)].concat());
+    let mut ids = [0; 3].map(|_| connection.frame().unwrap()).map(|frame| (frame.kind, frame.id));
+    ids.sort_by_key(|(_, id)| *id);
+    assert_eq!(ids, [1, 2, 3].map(|id| (Kind::Reply, id)), "those that waited are done");
+    connection.send(&raw::work(5, "hash", &[], b""));
+    assert_eq!(connection.frame().unwrap().kind, Kind::Reply, "and there is room again");
+}
+
+#[test]
+fn bodies_that_do_not_fit_queue_memory_are_refused_at_once() {
+    const BODY: usize = 700_000;
+    let daemon = Daemon::start(&[("limits.body", "1MiB"), ("queue.memory", "2MiB")]);
+    let mut connection = Raw::open(daemon.host_port());
+    for id in [1, 2] {
+        connection.send(&raw::work(id, "echo", &[("delay", "25s")], &[7; BODY]));
+    }
+    daemon.wait_for_status("both are held", |status| status["queue"]["held_bytes"] == 2 * BODY);
+    connection.send(&raw::work(3, "echo", &[], &[7; BODY]));
+    let (code, retry_safe, message) = failure(&mut connection, 3);
+    assert_eq!((code, retry_safe), (FailureCode::OVERLOADED, true));
+    assert!(message.contains("queue.memory"), "{message}");
+    connection.send(&raw::work(4, "echo", &[], b"small"));
+    assert_eq!(connection.frame().unwrap().body, b"small");
+    connection.send(&raw::cancel(1));
+    assert_eq!(failure(&mut connection, 1).0, FailureCode::CANCELLED);
+    connection.send(&raw::work(5, "echo", &[], &[7; BODY]));
+    assert_eq!(connection.frame().unwrap().body.len(), BODY);
+    connection.send(&raw::cancel(2));
+    daemon.wait_for_status("all of it is given back", |status| status["queue"]["held_bytes"] == 0);
+}
+
+/// W-39
+#[test]
+fn one_request_more_than_allowed_in_flight_is_refused_at_once() {
+    let (daemon, _occupant) = occupied(&[("limits.in_flight_per_connection", "3")]);
+    let mut connection = Raw::open(daemon.host_port());
+    for id in 1..=4 {
+        connection.send(&raw::work(id, "hash", &[], b""));
+    }
+    let (code, retry_safe, _) = failure(&mut connection, 4);
+    assert_eq!((code, retry_safe), (FailureCode::OVERLOADED, true));
+    let mut other = Raw::open(daemon.host_port());
+    other.send(&raw::work(1, "echo", &[("delay", "25s")], b""));
+    other.send(&raw::ping(9, b""));
+    assert_eq!(other.frame().unwrap().kind, Kind::Pong, "it counts for each connection by itself");
+}
+
+/// W-44: the deadline passes in the queue.
+#[test]
+fn a_deadline_that_passes_in_the_queue_is_told_and_nothing_was_started() {
+    let daemon = Daemon::start(&[("cpu.threads", "1")]);
+    let mut connection = Raw::open(daemon.host_port());
+    connection.send(&raw::work(1, "spin", &[("for", "500ms")], b""));
+    daemon.wait_until_running("spin", 1);
+    connection.send(&raw::work_within(2, "hash", &[], Some(100), b"abc"));
+    assert_eq!(connection.frame().unwrap().id, 1);
+    let (code, retry_safe, _) = failure(&mut connection, 2);
+    assert_eq!((code, retry_safe), (FailureCode::DEADLINE_EXCEEDED, true));
+    let hash = &daemon.status()["operations"]["hash"];
+    assert!(hash["dropped"] == 1 && hash["done"] == 0, "{hash}");
+}
+
+/// W-44: the deadline passes while it runs, half way through.
+#[test]
+fn a_deadline_that_passes_during_the_work_stops_it() {
+    let daemon = Daemon::start(&[("cpu.threads", "1")]);
+    let mut connection = Raw::open(daemon.host_port());
+    connection.send(&raw::work(1, "spin", &[("for", "1s")], b""));
+    daemon.wait_until_running("spin", 1);
+    // By itself it would be in time.
+    connection.send(&raw::work_within(2, "spin", &[("for", "20s")], Some(20_500), b""));
+    connection.send(&raw::work_within(3, "spin", &[("for", "1500ms")], Some(2000), b""));
+    connection.send(&raw::cancel(2));
+    assert_eq!(connection.frame().unwrap().id, 1);
+    assert_eq!(failure(&mut connection, 2).0, FailureCode::CANCELLED);
+    let (code, retry_safe, _) = failure(&mut connection, 3);
+    assert_eq!((code, retry_safe), (FailureCode::DEADLINE_EXCEEDED, false));
+    assert_eq!(daemon.status()["operations"]["spin"]["stopped"], 1);
+}
+
+/// W-42, W-43, W-44: known from the header alone, so it is told at once, while every worker is busy.
+#[test]
+fn a_deadline_that_cannot_be_kept_is_refused_at_once() {
+    let (daemon, _occupant) = occupied(&[("timeouts.deadline_max", "30s")]);
+    let mut connection = Raw::open(daemon.host_port());
+    connection.send(&raw::work_within(1, "hash", &[], Some(0), b"abc"));
+    connection.send(&raw::work_within(2, "spin", &[("for", "2s")], Some(1999), b""));
+    connection.send(&raw::work_within(3, "echo", &[("delay", "2s")], Some(1999), b""));
+    connection.send(&raw::work_within(4, "spin", &[("for", "31s")], Some(u64::MAX), b""));
+    for id in 1..=4 {
+        let (code, retry_safe, _) = failure(&mut connection, id);
+        assert_eq!((code, retry_safe), (FailureCode::DEADLINE_EXCEEDED, true), "{id}");
+    }
+}
+
+#[test]
+fn whoever_waits_longer_than_queue_max_wait_is_sent_away() {
+    let daemon = Daemon::start(&[("cpu.threads", "1"), ("queue.max_wait", "100ms")]);
+    let mut connection = Raw::open(daemon.host_port());
+    connection.send(&raw::work(1, "spin", &[("for", "500ms")], b""));
+    daemon.wait_until_running("spin", 1);
+    connection.send(&raw::work(2, "hash", &[], b"abc"));
+    assert_eq!(connection.frame().unwrap().id, 1);
+    let (code, retry_safe, message) = failure(&mut connection, 2);
+    assert_eq!((code, retry_safe), (FailureCode::OVERLOADED, true));
+    assert!(message.contains("queue.max_wait"), "{message}");
+}
+
+#[test]
+fn an_operation_has_no_more_workers_than_its_max_concurrency() {
+    let daemon = Daemon::start(&[("cpu.threads", "2"), ("operations.spin.max_concurrency", "1")]);
+    let mut connection = Raw::open(daemon.host_port());
+    for id in [1, 2] {
+        connection.send(&raw::work(id, "spin", &[("for", "25s")], b""));
+    }
+    daemon.wait_until_running("spin", 1);
+    connection.send(&raw::work(3, "hash", &[("algorithm", "crc32c")], b"123456789"));
+    assert_eq!(connection.frame().unwrap().body, b"e3069283", "others pass");
+    let status = daemon.status();
+    assert_eq!((running(&status, "spin"), &status["queue"]["waiting"]), (1, &1.into()), "{status}");
+    connection.send(&raw::cancel(1));
+    assert_eq!(failure(&mut connection, 1).0, FailureCode::CANCELLED);
+    eventually("the other one runs", || {
+        let status = daemon.status();
+        (running(&status, "spin") == 1 && status["queue"]["waiting"] == 0).then_some(())
+    });
+    connection.send(&raw::cancel(2));
+    assert_eq!(failure(&mut connection, 2).0, FailureCode::CANCELLED);
+}
+
+/// From their own times: a job that begins before the one before it has ended ran beside it.
+#[test]
+fn jobs_whose_memory_does_not_fit_together_run_one_after_the_other_and_light_ones_pass() {
+    const JOBS: u64 = 4;
+    // A quarter of it is for work areas that are kept.
+    let daemon = Daemon::start(&[("cpu.threads", "2"), ("cpu.memory", "128MiB")]);
+    let mut connection = Raw::open(daemon.host_port());
+    let heavy = [("memory", "64MiB"), ("iterations", "2")];
+    let mut bytes = Vec::new();
+    (1..=JOBS).for_each(|id| bytes.extend(raw::work(id, "password-hash", &heavy, b"secret")));
+    bytes.extend(raw::work(JOBS + 1, "hash", &[], b"light"));
+    connection.send(&bytes);
+    let frames: Vec<Frame> = (0..=JOBS).map(|_| connection.frame().unwrap()).collect();
+    let light = frames.iter().position(|frame| frame.id == JOBS + 1).unwrap();
+    assert!(light < frames.len() - 2, "the light one waited for {light} heavy ones");
+    let mut times: Vec<(Duration, Duration)> = frames
+        .iter()
+        .filter(|frame| frame.id != JOBS + 1)
+        .map(|frame| {
+            assert_eq!(frame.kind, Kind::Reply, "{:?}", frame.failure());
+            let reply = Reply::decode(&frame.header).unwrap();
+            let begun = Duration::from_micros(reply.queue_time);
+            (begun, begun + Duration::from_micros(reply.service_time))
+        })
+        .collect();
+    times.sort_unstable();
+    // They were queued within this of each other.
+    let blur = Duration::from_millis(20);
+    for pair in times.windows(2) {
+        assert!(pair[1].0 + blur > pair[0].1, "two at the same time: {times:?}");
+    }
+    let too_much = [("memory", "100MiB"), ("iterations", "1")];
+    connection.send(&raw::work(9, "password-hash", &too_much, b"secret"));
+    assert_eq!(failure(&mut connection, 9).0, FailureCode::TOO_LARGE, "it would never fit");
+}
