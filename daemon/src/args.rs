@@ -27,11 +27,6 @@ pub struct Arguments {
     /// Prints the configuration in force, with where each value comes from, and ends.
     #[arg(long, conflicts_with = "check")]
     pub print_config: bool,
-
-    /// Writes the manual page and the shell completions into a folder and ends.
-    #[cfg(feature = "generate")]
-    #[arg(long, hide = true, value_name = "FOLDER")]
-    pub generate: Option<PathBuf>,
 }
 
 #[cfg(test)]

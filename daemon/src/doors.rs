@@ -219,7 +219,9 @@ fn otherwise(
 fn is_at(source: &ListenSource, place: &ListenAddress) -> bool {
     match (source, place) {
         (ListenSource::ActivatedTcp { address, .. }, ListenAddress::Tcp(place)) => address == place,
-        (ListenSource::ActivatedUnix { address, .. }, ListenAddress::Unix(place)) => address.path == place.path,
+        (ListenSource::ActivatedUnix { address, .. }, ListenAddress::Unix(place)) => {
+            address.path == place.path
+        }
         _ => false,
     }
 }

@@ -3,14 +3,13 @@
 pub mod args;
 pub mod config;
 pub mod exit;
-#[cfg(feature = "generate")]
-#[path = "generate.rs"]
-mod generate;
 pub mod log;
 pub mod operations;
 
 mod catalogue;
 mod doors;
+#[cfg(feature = "generate")]
+mod generate;
 mod reload;
 mod runtime;
 mod signals;
@@ -44,11 +43,11 @@ pub fn main() -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return say(Exit::Failed, format_args!("cannot handle signals: {error}")),
     };
-    let arguments = Arguments::parse();
     #[cfg(feature = "generate")]
-    if let Some(folder) = &arguments.generate {
-        return generated(folder);
+    if let Some(done) = generate::asked_for::<Arguments>("8") {
+        return done;
     }
+    let arguments = Arguments::parse();
     let sources = Sources::new(arguments.config.clone(), env::vars_os(), arguments.set.clone());
     let machine = Machine::here();
     let config = match catalogue::load(&sources, &machine) {
@@ -132,14 +131,6 @@ fn checked(sources: &Sources) -> ExitCode {
         None => println!("the built-in configuration holds"),
     }
     Exit::Drained.into()
-}
-
-#[cfg(feature = "generate")]
-fn generated(folder: &std::path::Path) -> ExitCode {
-    match generate::pages(<Arguments as clap::CommandFactory>::command(), "8", folder) {
-        Ok(()) => Exit::Drained.into(),
-        Err(error) => say(Exit::Failed, format_args!("cannot write to {}: {error}", folder.display())),
-    }
 }
 
 #[allow(clippy::print_stdout, reason = "the answer to --print-config")]

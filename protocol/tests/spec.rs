@@ -18,17 +18,10 @@ use support::{crate_folder, spec};
 const TO_BE_CITED: &[u32] = &[
     2, 3, 4, 5, 6, 7, 9, // preface and opening
     19, 20, 27, // frames and headers
-<<<<<<< HEAD
-    31, 32, 35, 36, 37, 38, 39, 40, 41, // ids and answers
-    42, 43, 44, 45, 46, // deadline, priority, load
+    31, 32, 35, 38, 40, 41, // ids and answers
+    45, 46, // deadline, priority, load
     48, 51, 52, 53, // Cancel, Ping, Query
     56, 57, 58, 60, 65, // the end of a connection
-=======
-    31, 32, 34, 35, 38, 40, 41, // ids and answers
-    45, 46, // deadline, priority, load
-    47, 48, 49, 50, 51, 52, 53, 54, // Cancel, Ping, Query
-    56, 57, 58, 60, 62, 63, 64, 65, // the end of a connection
->>>>>>> suites-b
     66, 67, 68, 69, // violations
     73, 74, // retries
     81, 83, 84, // features and extensions

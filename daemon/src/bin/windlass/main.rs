@@ -44,13 +44,6 @@ enum Command {
     Bench(bench::Arguments),
     /// Show what runs and waits
     Status(status::Arguments),
-    /// Write the manual pages and the shell completions into a folder
-    #[cfg(feature = "generate")]
-    #[command(hide = true)]
-    Generate {
-        /// Where to write
-        folder: std::path::PathBuf,
-    },
 }
 
 /// How urgent a request is.
@@ -90,6 +83,10 @@ async fn connect(address: &Address) -> Result<Client, Problem> {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "generate")]
+    if let Some(done) = generate::asked_for::<Arguments>("1") {
+        return done;
+    }
     let arguments = Arguments::parse();
     let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(arguments)),
@@ -109,14 +106,6 @@ async fn run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Call(arguments) => call::run(address, arguments).await,
         Command::Bench(arguments) => bench::run(address, arguments).await,
         Command::Status(arguments) => status::run(address, &arguments).await,
-        #[cfg(feature = "generate")]
-        Command::Generate { folder } => {
-            generate::pages(<Arguments as clap::CommandFactory>::command(), "1", &folder)
-                .map(|()| Exit::Done)
-                .map_err(|error| {
-                    Problem::new(Exit::Internal, format!("cannot write to {}: {error}", folder.display()))
-                })
-        }
     }
 }
 
