@@ -14,7 +14,7 @@ use windlass_protocol::client::pipelined::Client;
 use windlass_protocol::client::{
     Address, Backoff, CallError, Options, Request, Retry, SUBJECT_CATALOGUE, blocking,
 };
-use windlass_tests::{Daemon, Gate, Program, Ready, eventually, raw, workers};
+use windlass_tests::{Daemon, Gate, PATIENCE, Program, Ready, eventually, raw, workers};
 
 /// Requests in flight on one connection; as many as a daemon allows.
 const MANY: u64 = 1024;
@@ -22,8 +22,9 @@ const MANY: u64 = 1024;
 /// Settings under which what waits behind a gate goes on waiting.
 const PATIENT: [(&str, &str); 2] = [("cpu.threads", "2"), ("queue.max_wait", "1m")];
 
+/// What never comes is not waited for longer than a test has patience.
 fn options() -> Options {
-    Options::named("suites")
+    Options { answer_timeout: PATIENCE, ..Options::named("suites") }
 }
 
 fn address(daemon: &Daemon) -> Address {

@@ -28,6 +28,9 @@ const READ_BYTES_MAX: usize = 64 * 1024;
 /// Reads before other connections of the thread get their turn.
 const READS_MAX: usize = 8;
 
+/// Reads of what had arrived when the drain began: more than a socket's buffer holds by default.
+const ARRIVED_READS_MAX: usize = 128;
+
 /// What a peer has to send or take within a timeout to count as making progress, unless it is less that is missing.
 const PROGRESS_BYTES: usize = 64 * 1024;
 
@@ -181,19 +184,7 @@ impl Connection {
         match phase {
             Phase::Serving | Phase::Quiet => {}
             Phase::Draining => {
-                // What has arrived before the drain is still accepted.
-                poll_fn(|context| {
-                    let mut rounds = 0;
-                    while rounds < READS_MAX * READS_MAX {
-                        match self.poll_input(context) {
-                            Poll::Ready(Ok(())) => rounds += 1,
-                            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                            Poll::Pending => break,
-                        }
-                    }
-                    Poll::Ready(Ok(()))
-                })
-                .await?;
+                self.read_what_has_arrived()?;
                 self.session.drain();
             }
             Phase::Cancelling => {
@@ -204,6 +195,30 @@ impl Connection {
             Phase::Over => {
                 self.session.give_up(self.inbound.abandon());
                 self.session.drain_over();
+            }
+        }
+        Ok(())
+    }
+
+    /// What has arrived before the drain is still accepted. Asks the socket itself: what the runtime knows of it may be
+    /// older than the drain.
+    fn read_what_has_arrived(&mut self) -> Result<(), Broken> {
+        for _ in 0..ARRIVED_READS_MAX {
+            if !matches!(self.input, InputSide::Frames) || self.session.is_leaving() || self.is_congested() {
+                break;
+            }
+            let arrived = SCRATCH.with_borrow_mut(|scratch| match self.stream.read_now(scratch) {
+                // The end is for the turns that follow, when what was read is on its way.
+                Ok(0) => Ok(false),
+                Ok(read) => {
+                    self.digest_read(&mut scratch[..read]);
+                    Ok(true)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                Err(error) => Err(Broken::Io(error)),
+            })?;
+            if !arrived {
+                break;
             }
         }
         Ok(())
@@ -269,19 +284,23 @@ impl Connection {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
-            let now = Instant::now();
-            let read = buffer.filled().len();
-            if read == 0 {
+            if buffer.filled().is_empty() {
                 self.end_of_input();
             } else {
-                self.progress(read, now);
-                self.digest(buffer.filled(), now);
-                if std::mem::take(&mut self.session.secret_read) {
-                    buffer.filled_mut().zeroize();
-                }
+                self.digest_read(buffer.filled_mut());
             }
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Takes apart what one read delivered, and wipes it if there was a secret in it.
+    fn digest_read(&mut self, read: &mut [u8]) {
+        let now = Instant::now();
+        self.progress(read.len(), now);
+        self.digest(read, now);
+        if std::mem::take(&mut self.session.secret_read) {
+            read.zeroize();
+        }
     }
 
     fn progress(&mut self, bytes: usize, now: Instant) {

@@ -83,6 +83,15 @@ impl Stream {
         }
     }
 
+    /// Reads what the kernel holds ready. 0 means the end.
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match self {
+            Self::Tcp(stream) => rustix::io::read(stream, buffer),
+            Self::Unix(stream) => rustix::io::read(stream, buffer),
+        };
+        Ok(read?)
+    }
+
     pub(crate) fn poll_write(
         &mut self,
         context: &mut Context<'_>,
