@@ -27,3 +27,7 @@ pub use io::BindError;
 pub use lifecycle::Phase;
 pub use pulse::{Pulse, Sketch, Stall};
 pub use supervisor::{Ending, Observation, Order, Plan, StartError, Supervisor};
+pub use telemetry::{
+    DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot, RequestsSnapshot,
+    RunningSnapshot, Snapshot, WorkerSnapshot,
+};

@@ -1,6 +1,11 @@
 //! The phases of the daemon's life, as everybody but the supervisor sees them.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+
+use crate::settings::DrainSettings;
+use crate::supervisor::LAST_WORDS;
 
 /// Where the daemon is between start and end. It only ever moves down this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +23,20 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] = [Self::Serving, Self::Quiet, Self::Draining, Self::Cancelling, Self::Over];
+
+    /// How long it lasts at the most, where that is bounded.
+    pub(crate) fn longest(self, drain: &DrainSettings) -> Option<Duration> {
+        match self {
+            Self::Serving => None,
+            Self::Quiet => Some(drain.quiet),
+            Self::Draining => Some(drain.timeout),
+            Self::Cancelling => Some(drain.cancel_grace),
+            Self::Over => Some(LAST_WORDS),
+        }
+    }
+
     /// The word that status and logs use.
     pub fn name(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,7 @@ use crate::io::{BindError, BoundListener, Census, IoWorld, Listener, ListenerErr
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pulse::Pulse;
 use crate::settings::{DrainSettings, ListenAddress, ListenSource, PoolSettings, Settings};
-use crate::telemetry::{Metrics, add};
+use crate::telemetry::{Metrics, Observer, add, nanos};
 
 /// Restarts of listeners within [`RESTART_WINDOW`] before the daemon gives up, so that systemd starts it afresh.
 const RESTARTS_MAX: usize = 5;
@@ -27,7 +27,7 @@ const RESTART_WINDOW: Duration = Duration::from_secs(60);
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// After the end of the grace, for the last answers to be written and read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// All that is decided before anything is started.
 pub struct Plan {
@@ -160,6 +160,11 @@ impl Supervisor {
     /// The addresses that are listened on, with the ports that the system chose.
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+
+    /// A window to look in by, for any thread.
+    pub fn observer(&self) -> Observer {
+        Observer::new(Arc::clone(&self.world))
     }
 
     /// Serves until a drain has ended. A closed `orders` channel is an order to drain.
@@ -317,6 +322,8 @@ impl Supervisor {
     }
 
     fn enter(&self, phase: Phase, observe: &mut impl FnMut(Observation)) {
+        let metrics = &self.world.metrics;
+        metrics.phase_entered.store(nanos(metrics.started_at.elapsed()), Ordering::Relaxed);
         self.lifecycle.advance(phase);
         observe(Observation::Entered(phase));
     }

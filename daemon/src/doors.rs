@@ -71,6 +71,9 @@ pub(crate) enum ActivationError {
         /// Where it is bound.
         address: SocketAddr,
     },
+    /// There is one such door.
+    #[error("the service manager hands over more than one socket named 'admin'; one ListenStream= is needed")]
+    Doubled,
     /// The variables of the service manager do not make sense.
     #[error("LISTEN_FDS and LISTEN_FDNAMES: {0}")]
     Environment(#[source] io::Error),
@@ -88,14 +91,14 @@ enum Socket {
 
 /// Where to listen, door by door.
 #[derive(Debug)]
-#[allow(dead_code, reason = "http and admin are taken by the doors of those names as they are built")]
+#[allow(dead_code, reason = "http is taken by the door of that name as it is built")]
 pub(crate) struct Doors {
     /// The native protocol.
     pub(crate) native: Vec<ListenSource>,
     /// Plain HTTP.
     pub(crate) http: Vec<ListenSource>,
     /// Health, metrics and status.
-    pub(crate) admin: Vec<ListenSource>,
+    pub(crate) admin: Option<ListenSource>,
     /// The keys whose addresses are not used, because others were handed over. For the log.
     pub(crate) replaced: Vec<&'static str>,
 }
@@ -194,7 +197,11 @@ impl Doors {
         let mut native = door("listen.tcp", tcp, tcp_of(&listen.tcp));
         native.extend(door("listen.unix", unix, configured_unix.collect()));
         let http = door("listen.http", http, tcp_of(&listen.http));
-        let admin = door("listen.admin", admin, tcp_of(listen.admin.as_slice()));
+        let mut admin = door("listen.admin", admin, tcp_of(listen.admin.as_slice()));
+        if admin.len() > 1 {
+            return Err(ActivationError::Doubled);
+        }
+        let admin = admin.pop();
         Ok(Self { native, http, admin, replaced })
     }
 }
@@ -272,7 +279,7 @@ mod tests {
         let doors = Doors::new(&configured(), Activated::take().unwrap()).unwrap();
         assert_eq!(is_activated(&doors.native), [false, false]);
         assert_eq!(is_activated(&doors.http), [false]);
-        assert_eq!(is_activated(&doors.admin), [false]);
+        assert_eq!(is_activated(doors.admin.as_slice()), [false]);
         assert_eq!(doors.replaced, Vec::<&str>::new());
     }
 
@@ -286,7 +293,7 @@ mod tests {
         let doors = Doors::new(&configured(), activated).unwrap();
         assert_eq!(is_activated(&doors.native), [true, true, false]);
         assert_eq!(is_activated(&doors.http), [false]);
-        assert_eq!(is_activated(&doors.admin), [true]);
+        assert_eq!(is_activated(doors.admin.as_slice()), [true]);
         assert_eq!(doors.replaced, ["listen.tcp", "listen.admin"]);
     }
 

@@ -6,6 +6,7 @@ pub mod exit;
 pub mod log;
 pub mod operations;
 
+mod admin;
 mod catalogue;
 mod doors;
 #[cfg(feature = "generate")]
@@ -24,6 +25,7 @@ use clap::Parser;
 use tokio::sync::mpsc;
 use windlass_actors::{Ending, Plan, StartError, Supervisor};
 
+use admin::{Admin, AdminError};
 use args::Arguments;
 use config::{Config, Machine, Sources};
 use doors::{Activated, Doors};
@@ -56,7 +58,7 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return say(Exit::BadConfiguration, format_args!("{problems}")),
     };
-    let doors = match Activated::take().and_then(|activated| Doors::new(&config.listen, activated)) {
+    let mut doors = match Activated::take().and_then(|activated| Doors::new(&config.listen, activated)) {
         Ok(doors) => doors,
         Err(error) => return say(Exit::BadConfiguration, format_args!("{error}")),
     };
@@ -77,6 +79,18 @@ pub fn main() -> ExitCode {
         }
     };
 
+    // Before all else, so that it can be seen that the daemon is starting.
+    let admin = match doors.admin.take().map(|source| Admin::start(source, log.clone())).transpose() {
+        Ok(admin) => admin,
+        Err(error) => {
+            tracing::error!(%error, "cannot start");
+            return match error {
+                AdminError::Bind(_) => Exit::CannotBind.into(),
+                AdminError::Thread(_) => Exit::Failed.into(),
+            };
+        }
+    };
+
     let exit = io.block_on(async {
         let manager = Arc::new(ServiceManager::default());
         let supervisor = match Supervisor::start(plan(&config, doors)) {
@@ -89,6 +103,9 @@ pub fn main() -> ExitCode {
             tracing::error!(%error, "cannot start the signal thread");
             return Exit::Failed;
         }
+        if let Some(admin) = &admin {
+            admin.show(supervisor.observer());
+        }
         manager.ready();
         let watchdog = Watchdog::new(supervisor.pulse(), Arc::clone(&manager), systemd::watchdog_interval());
         tokio::spawn(watchdog.run());
@@ -99,6 +116,10 @@ pub fn main() -> ExitCode {
             Ending::Failed => Exit::Failed,
         }
     });
+    // Last of all, so that the end can be watched.
+    if let Some(admin) = admin {
+        admin.close();
+    }
     tracing::info!(status = exit.status(), "ended");
     // Connections and workers that are left have been answered for; nothing waits for them.
     io.shutdown_background();

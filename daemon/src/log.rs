@@ -86,6 +86,11 @@ impl LogHandle {
         self.filter.reload(filter).map_err(|error| LogError::Level(error.to_string()))
     }
 
+    /// The level or directives in force; `None` when the subscriber is gone.
+    pub fn level(&self) -> Option<String> {
+        self.filter.with_current(ToString::to_string).ok()
+    }
+
     /// Lines that were dropped because nobody read standard error fast enough.
     pub fn dropped_lines(&self) -> usize {
         self.dropped.as_ref().map_or(0, ErrorCounter::dropped_lines)

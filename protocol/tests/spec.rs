@@ -12,22 +12,6 @@ use std::path::{Path, PathBuf};
 
 use support::{crate_folder, spec};
 
-/// TO BE CITED: requirements about the behaviour of a daemon or client that no test shows yet. Whoever writes the test
-/// cites the number there and takes it out here; the list only ever shrinks, and an entry that is cited fails the
-/// test below. Requirements marked *(codec)* never stand here.
-const TO_BE_CITED: &[u32] = &[
-    2, 3, 4, 5, 6, 7, 9, // preface and opening
-    19, 20, 27, // frames and headers
-    31, 32, 35, 38, 40, 41, // ids and answers
-    45, 46, // deadline, priority, load
-    48, 51, 52, 53, // Cancel, Ping, Query
-    56, 57, 58, 60, 65, // the end of a connection
-    66, 67, 68, 69, // violations
-    73, 74, // retries
-    81, 83, 84, // features and extensions
-    86, 87, // not yet
-];
-
 const SIGN: &str = "W-";
 
 /// The numbers that follow each `W-` of `text`.
@@ -66,6 +50,8 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
 fn citations() -> BTreeMap<u32, Vec<PathBuf>> {
     let mut sources = files(&crate_folder().join("tests"), &["rs"]);
     sources.retain(|path| !path.ends_with("tests/spec.rs"));
+    sources.extend(files(&crate_folder().join("src/client"), &["rs"]));
+    sources.extend(files(&crate_folder().join("../daemon/src/bin/windlass"), &["rs"]));
     sources.extend(files(&crate_folder().join("../tests"), &["rs", "py"]));
     let mut citations: BTreeMap<u32, Vec<PathBuf>> = BTreeMap::new();
     for path in sources {
@@ -99,26 +85,13 @@ fn every_requirement_is_cited_by_a_test() {
     let citations = citations();
     let mut problems = Vec::new();
     for (number, mark) in &requirements {
-        let waits = TO_BE_CITED.contains(number);
-        match citations.get(number) {
-            None if mark == "codec" => problems.push(format!("W-{number} ({mark}) is not cited by a test")),
-            None if !waits => problems.push(format!("W-{number} ({mark}) is not cited by a test")),
-            Some(paths) if waits => problems.push(format!(
-                "W-{number} is cited by {}: take it out of TO_BE_CITED in protocol/tests/spec.rs",
-                paths[0].display()
-            )),
-            _ => {}
-        }
-        if waits && mark == "codec" {
-            problems.push(format!("W-{number} is about the codec and cannot wait in TO_BE_CITED"));
+        if !citations.contains_key(number) {
+            problems.push(format!("W-{number} ({mark}) is not cited by a test"));
         }
     }
     let known = |number: &u32| requirements.iter().any(|(known, _)| known == number);
     for (number, paths) in citations.iter().filter(|(number, _)| !known(number)) {
         problems.push(format!("{} cites W-{number}, which SPEC.md does not have", paths[0].display()));
-    }
-    for number in TO_BE_CITED.iter().filter(|number| !known(number)) {
-        problems.push(format!("TO_BE_CITED has {number}, which SPEC.md does not have"));
     }
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }

@@ -20,6 +20,7 @@ pub struct Daemon {
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     addresses: Vec<String>,
+    admin: Option<String>,
     directory: TempDir,
 }
 
@@ -96,15 +97,19 @@ impl Daemon {
                 log.more.notify_all();
             }
         });
-        let mut daemon = Self { child, log, reader: Some(reader), addresses: Vec::new(), directory };
+        let mut daemon =
+            Self { child, log, reader: Some(reader), addresses: Vec::new(), admin: None, directory };
         if ready == Ready::Awaited {
             daemon.wait_for_log("ready");
-            daemon.addresses = daemon
-                .log()
-                .iter()
-                .filter(|event| event["message"] == "listening")
-                .map(|event| event["address"].as_str().unwrap().to_owned())
-                .collect();
+            let log = daemon.log();
+            let listening = log.iter().filter(|event| event["message"] == "listening");
+            for (event, address) in listening.map(|event| (event, event["address"].as_str().unwrap())) {
+                match address.strip_prefix("http://") {
+                    Some(address) if event["door"] == "admin" => daemon.admin = Some(address.to_owned()),
+                    Some(_) => {}
+                    None => daemon.addresses.push(address.to_owned()),
+                }
+            }
         }
         daemon
     }
@@ -117,6 +122,12 @@ impl Daemon {
     /// HOST:PORT of the first native address.
     pub fn host_port(&self) -> &str {
         self.address().strip_prefix("tcp://").expect("a TCP address")
+    }
+
+    /// HOST:PORT of the admin door.
+    #[track_caller]
+    pub fn admin_address(&self) -> &str {
+        self.admin.as_deref().expect("listen.admin is not off")
     }
 
     /// All native addresses.
@@ -190,7 +201,12 @@ impl Daemon {
                 return event.clone();
             }
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!lines.1 && !left.is_zero(), "no '{text}' in the log: {:#?}", lines.0);
+            if lines.1 || left.is_zero() {
+                let seen = lines.0.clone();
+                // Whoever shows the log of a failed test needs the lock.
+                drop(lines);
+                panic!("no '{text}' in the log: {seen:#?}");
+            }
             lines = self.log.more.wait_timeout(lines, left).unwrap().0;
         }
     }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 #![allow(clippy::missing_panics_doc, reason = "every one of them fails the test that called it")]
 
+pub mod admin;
 mod daemon;
 mod data;
 mod gate;

@@ -57,18 +57,30 @@ pub fn work_within(
     deadline: Option<u64>,
     body: &[u8],
 ) -> Vec<u8> {
-    let header = Work {
-        operation,
-        parameters: parameters.to_vec(),
-        sent_at: 0,
-        deadline,
-        priority: PRIORITY_INTERACTIVE,
-        body_total: None,
-        extensions: Extensions::default(),
-    };
+    let header = Work { parameters: parameters.to_vec(), deadline, ..plain(operation) };
     let mut bytes = Vec::new();
     append_frame(&mut bytes, Kind::Work, id, &header, body);
     bytes
+}
+
+/// The frame of a request with a priority.
+pub fn work_of(priority: u8, id: u64, operation: &str, parameters: &[(&str, &str)]) -> Vec<u8> {
+    let header = Work { parameters: parameters.to_vec(), priority, ..plain(operation) };
+    let mut bytes = Vec::new();
+    append_frame(&mut bytes, Kind::Work, id, &header, b"");
+    bytes
+}
+
+fn plain(operation: &str) -> Work<'_> {
+    Work {
+        operation,
+        parameters: Vec::new(),
+        sent_at: 0,
+        deadline: None,
+        priority: PRIORITY_INTERACTIVE,
+        body_total: None,
+        extensions: Extensions::default(),
+    }
 }
 
 /// The frame of a Cancel.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails where it stands")]
 
+mod admin;
 mod bombs;
 mod clients;
 mod config;
@@ -12,9 +13,12 @@ mod house;
 mod limits;
 mod main_line;
 mod overload;
+mod page;
 mod panic;
 mod passwords;
+mod python;
 mod readme;
 mod real_input;
+mod top;
 mod unix_socket;
 mod worlds;

@@ -1,7 +1,7 @@
 //! A request in, work on the CPU pool, the answer out, SIGTERM drained.
 
-use windlass_protocol::{FailureCode, Kind};
-use windlass_tests::{Daemon, raw};
+use windlass_protocol::{FailureCode, Header, Kind, Reply};
+use windlass_tests::{Daemon, eventually, raw};
 
 #[test]
 fn a_request_goes_through_a_worker_and_comes_back() {
@@ -46,4 +46,30 @@ fn an_unknown_operation_is_named_with_those_there_are() {
     let (code, message, _) = connection.frame().unwrap().failure().unwrap();
     assert_eq!(code, FailureCode::UNKNOWN_OPERATION);
     assert!(message.contains("hsah") && message.contains("hash"), "{message}");
+}
+
+/// W-65
+#[test]
+fn a_connection_on_which_nothing_is_asked_is_ended_without_blame() {
+    let daemon = Daemon::start(&[("timeouts.idle", "100ms")]);
+    let mut connection = raw::Raw::open(daemon.host_port());
+    let last: Vec<_> = connection.rest().iter().map(raw::Frame::go_away).collect();
+    assert_eq!(last, [Some((0, 0))]);
+}
+
+/// W-45, W-46: batch work waits behind interactive work, and a priority that is not known yet is batch.
+#[test]
+fn a_priority_of_a_later_version_is_read_as_batch() {
+    let daemon = Daemon::start(&[("cpu.threads", "1")]);
+    let mut connection = raw::Raw::open(daemon.host_port());
+    // The only worker is busy with batch work; then comes more of it, and last an interactive request.
+    connection.send(&raw::work_of(1, 1, "spin", &[("for", "200ms")]));
+    eventually("the worker is busy", || {
+        (daemon.status()["workers"][0]["running"]["operation"] == "spin").then_some(())
+    });
+    connection.send(&[raw::work_of(200, 2, "echo", &[]), raw::work_of(0, 3, "echo", &[])].concat());
+    let replies: Vec<raw::Frame> = (0..3).map(|_| connection.frame().unwrap()).collect();
+    assert_eq!(replies.iter().map(|reply| reply.id).collect::<Vec<_>>(), [1, 3, 2]);
+    let load = |frame: &raw::Frame| Reply::decode(&frame.header).unwrap().load;
+    assert!(replies.iter().all(|reply| load(reply) <= 100));
 }

@@ -1,10 +1,13 @@
 //! Real input: what comes out is what the usual tools make of the same bytes, in both directions.
 
 use windlass_protocol::Kind;
-use windlass_tests::{Daemon, Sample, raw, run, sample, samples, tool};
+use windlass_tests::{Daemon, Sample, raw, repository, run, sample, samples, tool, windlass};
 
 /// Sizes around what is read, digested and compressed in one piece.
 const SIZES: [usize; 6] = [0, 1, 1000, 65_535, 65_537, (1 << 20) + 7];
+
+/// What is compared here is results, so workers do not stand back behind other tests as they usually would.
+const UNHURRIED: [(&str, &str); 2] = [("cpu.nice", "0"), ("timeouts.deadline_default", "10m")];
 
 /// Inputs above this are not compressed at high levels, which take their time.
 const HARD_BYTES_MAX: usize = 100_000;
@@ -137,7 +140,7 @@ fn independent_digest(algorithm: &str, input: &[u8]) -> Option<String> {
 
 #[test]
 fn every_hash_is_that_of_an_independent_tool() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&UNHURRIED);
     let mut asking = Asking::open(&daemon);
     for Sample { name, bytes } in samples(&SIZES) {
         for algorithm in HASHES {
@@ -151,7 +154,7 @@ fn every_hash_is_that_of_an_independent_tool() {
 
 #[test]
 fn the_hashes_of_the_largest_body_are_those_of_independent_tools() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&UNHURRIED);
     let mut asking = Asking::open(&daemon);
     let bytes = sample("compressed", LARGEST).bytes;
     for algorithm in HASHES {
@@ -198,7 +201,7 @@ fn hard_and_twice(asking: &mut Asking, compressor: &Compressor, name: &str, byte
 
 #[test]
 fn what_is_compressed_is_restored_by_the_usual_tools_and_theirs_by_us() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&UNHURRIED);
     let mut asking = Asking::open(&daemon);
     for Sample { name, bytes } in samples(&SIZES) {
         for compressor in &COMPRESSORS {
@@ -212,7 +215,7 @@ fn what_is_compressed_is_restored_by_the_usual_tools_and_theirs_by_us() {
 
 #[test]
 fn the_largest_body_is_compressed_and_restored() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&UNHURRIED);
     let mut asking = Asking::open(&daemon);
     // The slower two get the input that is the quickest.
     for kind in ["text", "zeros"] {
@@ -227,10 +230,22 @@ fn the_largest_body_is_compressed_and_restored() {
 /// of such inputs needs that room.
 #[test]
 fn the_largest_body_that_does_not_compress_needs_a_little_room_above_it() {
-    let daemon = Daemon::start(&[("limits.body", "65MiB")]);
+    let daemon = Daemon::start(&[UNHURRIED[0], UNHURRIED[1], ("limits.body", "65MiB")]);
     let mut asking = Asking::open(&daemon);
     let Sample { name, bytes } = sample("random", LARGEST);
     for compressor in COMPRESSORS.iter().filter(|compressor| compressor.is_quick) {
         there_and_back(&mut asking, compressor, &name, &bytes);
+    }
+}
+
+#[test]
+fn the_client_program_prints_what_sha256sum_prints() {
+    let daemon = Daemon::start(&UNHURRIED);
+    let file = repository().join("Cargo.lock");
+    let file = file.to_str().unwrap();
+    let ours = windlass(daemon.address(), &["call", "hash", "-p", "algorithm=sha256", file], b"").ok();
+    assert!(ours.text().ends_with(&format!("  {file}\n")), "{}", ours.text());
+    if let Some(mut sha256sum) = tool("sha256sum") {
+        assert_eq!(ours.text(), run(sha256sum.arg(file), b"").ok().text());
     }
 }

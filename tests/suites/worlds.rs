@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 use windlass_protocol::{FailureCode, Kind, SUBJECT_CATALOGUE, SUBJECT_STATUS};
-use windlass_tests::{Daemon, Gate, eventually, raw, workers};
+use windlass_tests::{Daemon, Gate, eventually, raw, windlass, workers};
 
 /// Connections that ask for a delay at the same time.
 const SLEEPERS: u64 = 1000;
@@ -81,8 +81,10 @@ fn threads_are_as_many_with_5000_connections_as_with_one() {
 
 #[test]
 fn threads_are_as_many_under_load() {
-    let daemon = Daemon::start(&[("queue.max_wait", "1m")]);
-    let before = threads(&daemon, 19);
+    // The load has to pass beside that of other tests.
+    let daemon =
+        Daemon::start(&[("queue.max_wait", "10m"), ("timeouts.deadline_default", "10m"), ("cpu.nice", "1")]);
+    let before = threads(&daemon, 1);
     let mut observer = raw::Raw::open(daemon.host_port());
     let text = b"the anchor rises slowly ".repeat(1 << 13);
     let mut requests = Vec::new();
@@ -198,6 +200,7 @@ fn ping_and_query_are_answered_while_every_worker_is_busy() {
             assert!(serde_json::from_slice::<Value>(&info.body).unwrap().is_object());
         }
     }
+    windlass(daemon.address(), &["ping"], b"").ok();
     let after = raw::status(&mut other);
     assert_eq!(after["queue"]["waiting"], 1);
     assert_eq!(after["operations"], before["operations"], "a job has ended meanwhile");
@@ -240,8 +243,8 @@ fn requests_that_are_held_take_no_worker_and_no_place_in_the_queue() {
     assert_eq!(workers(&status)[0]["jobs"], serde_json::json!({"hash": 1}));
 }
 
-/// The one time that is promised, 250 ms, is that of a release build on a machine that does nothing else. Beside
-/// other tests this one asks whether the delays overlap at all: one after the other they would take 100 s.
+/// The time that is promised, 250 ms, is asked of a release build. A debug build runs beside other tests, and what is
+/// asked of it is that the delays overlap: one after the other they would take 100 s.
 #[test]
 fn delays_of_100_ms_on_1000_connections_pass_together() {
     raise_descriptor_limit();
@@ -265,4 +268,4 @@ fn delays_of_100_ms_on_1000_connections_pass_together() {
     assert!(took < TOGETHER_MAX, "{took:?}");
 }
 
-const TOGETHER_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 250 });
+const TOGETHER_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 5000 } else { 250 });

@@ -1,7 +1,8 @@
 //! What both worlds hold: the intake, the schedule behind it, and the places of the workers that empty them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::budget::{Budget, RunPermit};
 use super::intake::Intake;
@@ -127,7 +128,10 @@ impl Bridge {
     pub(crate) fn could_run(&self) -> bool {
         let fits = || match self.schedule.try_lock() {
             Ok(schedule) => schedule.any(|batch| self.budget.fits(batch)),
-            Err(_) => true,
+            Err(TryLockError::Poisoned(schedule)) => {
+                schedule.into_inner().any(|batch| self.budget.fits(batch))
+            }
+            Err(TryLockError::WouldBlock) => true,
         };
         self.waiting.load(Ordering::SeqCst) > 0 && (!self.intake.is_empty() || fits())
     }
@@ -174,6 +178,24 @@ impl Bridge {
     /// Jobs that no worker has taken yet.
     pub(crate) fn waiting_jobs(&self) -> usize {
         self.waiting_jobs.load(Ordering::Relaxed)
+    }
+
+    /// How long the oldest job has waited that no worker has taken yet, or `None` while a worker has the schedule:
+    /// whoever looks must not wait for a thread of lower priority.
+    pub(crate) fn oldest_waiting(&self, now: Instant) -> Option<Duration> {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return Some(Duration::ZERO);
+        }
+        let mut schedule = match self.schedule.try_lock() {
+            Ok(schedule) => schedule,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        // What is in the intake cannot be looked at from outside; what is moved is older than what is left.
+        for batch in std::iter::from_fn(|| self.intake.try_take()).take(MOVES_MAX) {
+            schedule.push(batch);
+        }
+        Some(schedule.oldest().map_or(Duration::ZERO, |since| now.saturating_duration_since(since)))
     }
 
     /// The schedule stays whole whatever happens under the lock: each step is one call on a `VecDeque`.

@@ -156,6 +156,11 @@ impl Batch {
         stop
     }
 
+    /// When its first job was given to the bridge.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.jobs.front().map(|job| job.queued_at)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.jobs.len()
     }

@@ -4,7 +4,7 @@
 //! short lock. Interactive and batch work share CPU time by weight; within a class the first in is the first out.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::job::{Batch, Class};
 
@@ -71,6 +71,12 @@ impl Schedule {
         [&self.interactive, &self.batch]
             .into_iter()
             .any(|line| line.batches.iter().take(LOOK_MAX).any(&mut fits))
+    }
+
+    /// When the job that has waited longest was given to the bridge. Lines are first in, first out, so it is in front.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let fronts = [&self.interactive, &self.batch].into_iter().filter_map(|line| line.batches.front());
+        fronts.filter_map(Batch::oldest).min()
     }
 
     /// Takes everything out, to be answered.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::dispatch::StopFlag;
+use crate::telemetry::Asked;
 
 /// Capacity that an idle connection may keep; what a burst needed beyond it is given back.
 const KEPT_MAX: usize = 16;
@@ -20,7 +21,14 @@ pub(crate) enum Place {
 /// Ids only ever increase, so they stand in order: found by halving, added at the end, and mostly taken from the
 /// front.
 #[derive(Default)]
-pub(crate) struct Inflight(VecDeque<(u64, Place)>);
+pub(crate) struct Inflight(VecDeque<Open>);
+
+/// A request without its final answer.
+pub(crate) struct Open {
+    pub(crate) id: u64,
+    pub(crate) asked: Asked,
+    pub(crate) place: Place,
+}
 
 impl Inflight {
     pub(crate) fn len(&self) -> usize {
@@ -32,38 +40,37 @@ impl Inflight {
     }
 
     /// Adds a request whose id is higher than all before.
-    pub(crate) fn insert(&mut self, id: u64) {
-        debug_assert!(self.0.back().is_none_or(|(last, _)| *last < id), "ids increase");
-        self.0.push_back((id, Place::Here));
+    pub(crate) fn insert(&mut self, id: u64, asked: Asked) {
+        debug_assert!(self.0.back().is_none_or(|last| last.id < id), "ids increase");
+        self.0.push_back(Open { id, asked, place: Place::Here });
     }
 
     /// The request has crossed the bridge.
     pub(crate) fn crossed(&mut self, id: u64, stop: StopFlag) {
         if let Some(place) = self.find(id) {
-            self.0[place].1 = Place::There(stop);
+            self.0[place].place = Place::There(stop);
         }
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Place> {
-        self.find(id).map(|place| &self.0[place].1)
+        self.find(id).map(|place| &self.0[place].place)
     }
 
-    /// Takes the right to answer.
+    /// Takes the right to answer; says what was asked for.
     #[must_use]
-    pub(crate) fn take(&mut self, id: u64) -> bool {
-        let Some(place) = self.find(id) else { return false };
-        self.0.remove(place);
+    pub(crate) fn take(&mut self, id: u64) -> Option<Asked> {
+        let taken = self.0.remove(self.find(id)?)?;
         if self.0.is_empty() && self.0.capacity() > KEPT_MAX {
             self.0 = VecDeque::new();
         }
-        true
+        Some(taken.asked)
     }
 
     /// Takes the right to answer everything, in the order of the ids, and stops what runs.
-    pub(crate) fn take_all(&mut self) -> VecDeque<(u64, Place)> {
+    pub(crate) fn take_all(&mut self) -> VecDeque<Open> {
         let all = std::mem::take(&mut self.0);
-        for (_, place) in &all {
-            if let Place::There(stop) = place {
+        for open in &all {
+            if let Place::There(stop) = &open.place {
                 stop.raise();
             }
         }
@@ -73,9 +80,9 @@ impl Inflight {
     fn find(&self, id: u64) -> Option<usize> {
         // Answers mostly come in the order of the requests, and what crosses the bridge was read last.
         match (self.0.front(), self.0.back()) {
-            (Some((first, _)), _) if *first == id => Some(0),
-            (_, Some((last, _))) if *last == id => Some(self.0.len() - 1),
-            _ => self.0.binary_search_by_key(&id, |(id, _)| *id).ok(),
+            (Some(first), _) if first.id == id => Some(0),
+            (_, Some(last)) if last.id == id => Some(self.0.len() - 1),
+            _ => self.0.binary_search_by_key(&id, |open| open.id).ok(),
         }
     }
 }
@@ -94,13 +101,13 @@ mod tests {
     #[test]
     fn an_id_is_taken_once_wherever_it_stands() {
         let mut inflight = Inflight::default();
-        [2, 3, 5, 8, 13].into_iter().for_each(|id| inflight.insert(id));
+        [2, 3, 5, 8, 13].into_iter().for_each(|id| inflight.insert(id, Asked::UNKNOWN));
         for id in [5, 2, 13, 8, 3] {
             assert!(inflight.get(id).is_some());
-            assert!(inflight.take(id));
-            assert!(!inflight.take(id));
+            assert!(inflight.take(id).is_some());
+            assert!(inflight.take(id).is_none());
         }
-        assert!(!inflight.take(4));
+        assert!(inflight.take(4).is_none());
         assert!(inflight.is_empty());
     }
 
@@ -108,7 +115,7 @@ mod tests {
     fn whoever_is_dropped_stops_what_runs() {
         let stop = StopFlag::default();
         let mut inflight = Inflight::default();
-        inflight.insert(1);
+        inflight.insert(1, Asked::UNKNOWN);
         inflight.crossed(1, stop.clone());
         assert!(!stop.is_raised());
         drop(inflight);

@@ -333,8 +333,7 @@ impl Listener {
     async fn welcome(&self, stream: Stream, peer: Peer) {
         let world = &self.world;
         let limit = world.settings.load().limits.connections_max;
-        let Some(resident) = world.census.enter(limit) else {
-            add(&world.metrics.connections_refused, 1);
+        let Some(resident) = world.census.enter(stream.door(), limit) else {
             tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
             let place = Arc::clone(&self.refusals).acquire_owned().await;
             let place = place.expect("nobody closes the places of refusals");
@@ -351,7 +350,6 @@ impl Listener {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
         let number = world.connection_numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        add(&world.metrics.connections_accepted, 1);
         tracing::debug!(connection = number, %peer, "connection accepted");
         tokio::spawn(Connection::new(Arc::clone(world), stream, peer, number, resident).run());
     }

@@ -23,7 +23,7 @@ use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
-pub(crate) use census::Census;
+pub(crate) use census::{Census, Door};
 pub use listener::BindError;
 pub(crate) use listener::{BoundListener, Listener, ListenerError};
 

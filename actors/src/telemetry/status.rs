@@ -1,14 +1,11 @@
 //! The catalogue and the status as JSON. Made in the I/O world from what is at hand, so that they answer however
 //! busy the workers are.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
 use serde_json::{Map, Value, json};
 
-use super::metrics::{Metrics, OperationCounters, nanos};
+use super::histogram::HistogramSnapshot;
+use super::snapshot::{JobsSnapshot, RequestsSnapshot, Snapshot, WorkerSnapshot};
 use crate::io::IoWorld;
-use crate::lifecycle::Phase;
 
 /// What can be asked: names, parameters, limits.
 pub(crate) fn catalogue_json(world: &IoWorld) -> Vec<u8> {
@@ -26,129 +23,132 @@ pub(crate) fn catalogue_json(world: &IoWorld) -> Vec<u8> {
     json!({ "operations": operations }).to_string().into_bytes()
 }
 
-/// What runs and waits.
+/// What runs and waits, as a Query is answered.
 pub(crate) fn status_json(world: &IoWorld) -> Vec<u8> {
-    let settings = world.settings.load();
-    let bridge = &world.workers.bridge;
-    let metrics = &world.metrics;
-    let uptime = Instant::now() - metrics.started_at;
-    let phase: Phase = *world.phase.borrow();
-    let refusals: Map<String, Value> = metrics
-        .refusals()
-        .filter(|(_, count)| *count > 0)
-        .map(|(code, count)| (code.name().to_owned(), json!(count)))
+    status(&Snapshot::take(world)).to_string().into_bytes()
+}
+
+/// What runs and waits. Members are only ever added.
+pub(super) fn status(snapshot: &Snapshot) -> Value {
+    let queue = &snapshot.queue;
+    json!({
+        "server": snapshot.server,
+        "uptime_seconds": snapshot.uptime.as_secs_f64(),
+        "state": snapshot.phase.name(),
+        "state_seconds": snapshot.phase_for.as_secs_f64(),
+        "state_left_seconds": snapshot.phase_left.map(|left| left.as_secs_f64()),
+        "load": snapshot.load,
+        "workers": snapshot.workers.iter().enumerate().map(worker).collect::<Vec<_>>(),
+        "operations": snapshot.jobs.iter().filter(|jobs| jobs.taken() > 0).map(operation).collect::<Map<_, _>>(),
+        "requests": requests(&snapshot.requests),
+        "in_flight": snapshot.in_flight(),
+        "queue": {
+            "waiting": queue.waiting,
+            "admitted": queue.admitted,
+            "capacity": queue.capacity,
+            "held_bytes": queue.held_bytes,
+            "held_bytes_max": queue.held_bytes_max,
+            "oldest_waiting_seconds": queue.oldest_waiting.as_secs_f64(),
+            "oldest_running_seconds": queue.oldest_running.as_secs_f64(),
+        },
+        "cpu_memory": { "bytes": snapshot.work_bytes, "bytes_max": snapshot.work_bytes_max },
+        "connections": connections(snapshot),
+        "refusals": snapshot
+            .refusals
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(code, count)| (code.name().to_owned(), json!(count)))
+            .collect::<Map<_, _>>(),
+        "panics": snapshot.panics(),
+        "listener_restarts": snapshot.listener_restarts,
+        "reloads": snapshot.reloads,
+        "bytes": { "in": snapshot.bytes_in, "out": snapshot.bytes_out },
+        "histograms": histograms(snapshot),
+    })
+}
+
+/// What a worker does now, and how many jobs of each operation it took.
+fn worker((index, worker): (usize, &WorkerSnapshot)) -> Value {
+    let running = worker.running.as_ref().map(|running| {
+        json!({
+            "operation": running.operation,
+            "for_ms": u64::try_from(running.time.as_millis()).unwrap_or(u64::MAX),
+            "client": running.client,
+        })
+    });
+    let jobs: Map<String, Value> =
+        worker.jobs.iter().map(|(name, taken)| ((*name).to_owned(), json!(taken))).collect();
+    json!({
+        "index": index,
+        "name": worker.name,
+        "running": running,
+        "jobs": jobs,
+        "busy_seconds": worker.busy.as_secs_f64(),
+    })
+}
+
+/// How the jobs of an operation ended, over all workers.
+fn operation(jobs: &JobsSnapshot) -> (String, Value) {
+    let ended = json!({
+        "done": jobs.done,
+        "failed": jobs.failed,
+        "panicked": jobs.panicked,
+        "dropped": jobs.dropped,
+        "stopped": jobs.stopped,
+        "queue_seconds": jobs.queue.sum.as_secs_f64(),
+        "service_seconds": jobs.service.sum.as_secs_f64(),
+    });
+    (jobs.operation.to_owned(), ended)
+}
+
+/// How the requests for each operation were answered; only what there was.
+fn requests(requests: &[RequestsSnapshot]) -> Map<String, Value> {
+    let of_one = |requests: &RequestsSnapshot| {
+        let counted = requests.ended.iter().filter(|(_, count)| *count > 0);
+        let ended: Map<String, Value> =
+            counted.map(|(outcome, count)| ((*outcome).to_owned(), json!(count))).collect();
+        (!ended.is_empty()).then(|| (requests.operation.to_owned(), Value::Object(ended)))
+    };
+    requests.iter().filter_map(of_one).collect()
+}
+
+fn connections(snapshot: &Snapshot) -> Value {
+    let sum = |of: fn(&super::DoorSnapshot) -> u64| snapshot.doors.iter().map(of).sum::<u64>();
+    let doors: Map<String, Value> = snapshot
+        .doors
+        .iter()
+        .map(|door| {
+            let counted = json!({ "open": door.open, "accepted": door.accepted, "refused": door.refused });
+            (door.door.to_owned(), counted)
+        })
         .collect();
     json!({
-        "server": world.server,
-        "uptime_seconds": uptime.as_secs_f64(),
-        "state": phase.name(),
-        "load": world.load(),
-        "workers": workers(metrics, uptime),
-        "operations": operations(metrics),
-        "queue": {
-            "waiting": bridge.waiting_jobs(),
-            "admitted": bridge.admission.slots(),
-            "capacity": settings.queue.capacity,
-            "held_bytes": bridge.admission.held_bytes(),
-            "held_bytes_max": settings.queue.memory_bytes_max,
-        },
-        "cpu_memory": { "bytes": bridge.budget.work_bytes(), "bytes_max": bridge.budget.work_bytes_max() },
-        "connections": {
-            "open": world.census.open(),
-            "max": settings.limits.connections_max,
-            "accepted": read(&metrics.connections_accepted),
-            "refused": read(&metrics.connections_refused),
-            "accept_errors": read(&metrics.accept_errors),
-            "protocol_errors": read(&metrics.protocol_errors),
-        },
-        "refusals": refusals,
-        "panics": panics(metrics),
-        "listener_restarts": read(&metrics.listener_restarts),
-        "reloads": read(&metrics.reloads),
-        "bytes": { "in": read(&metrics.bytes_in), "out": read(&metrics.bytes_out) },
+        "open": snapshot.connections(),
+        "max": snapshot.connections_max,
+        "accepted": sum(|door| door.accepted),
+        "refused": sum(|door| door.refused),
+        "accept_errors": snapshot.accept_errors,
+        "protocol_errors": snapshot.protocol_errors,
+        "doors": doors,
     })
-    .to_string()
-    .into_bytes()
 }
 
-fn read(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-/// What each worker does now, and how many jobs of each operation it took.
-fn workers(metrics: &Metrics, uptime: Duration) -> Vec<Value> {
-    metrics
-        .workers
-        .iter()
-        .enumerate()
-        .map(|(index, worker)| {
-            let jobs: Map<String, Value> = metrics
-                .operations
-                .iter()
-                .zip(worker.operations())
-                .map(|(name, counters)| (*name, jobs(counters)))
-                .filter(|(_, count)| *count > 0)
-                .map(|(name, count)| (name.to_owned(), json!(count)))
-                .collect();
-            let running = worker.running().map(|running| {
-                json!({
-                    "operation": metrics.operations.get(usize::from(running.operation.0)),
-                    "for_ms": nanos(uptime.saturating_sub(running.since)) / 1_000_000,
-                    "client": running.client,
-                })
-            });
-            json!({
-                "index": index,
-                "name": crate::cpu::thread_name(index),
-                "running": running,
-                "jobs": jobs,
-                "busy_seconds": Duration::from_nanos(read(&worker.busy_nanos)).as_secs_f64(),
-            })
+/// Measurements by bucket, not cumulative; the last bucket is unbounded.
+fn histograms(snapshot: &Snapshot) -> Value {
+    let bounds: Vec<f64> = HistogramSnapshot::BOUNDS.iter().map(|bound| bound.as_secs_f64()).collect();
+    let measured = snapshot.jobs.iter().filter(|jobs| jobs.taken() > 0);
+    let operations: Map<String, Value> = measured
+        .map(|jobs| {
+            let counts = json!({ "queue": jobs.queue.counts, "service": jobs.service.counts });
+            (jobs.operation.to_owned(), counts)
         })
-        .collect()
+        .collect();
+    json!({ "bounds_seconds": bounds, "operations": operations })
 }
 
-/// How the jobs of each operation ended, over all workers.
-fn operations(metrics: &Metrics) -> Map<String, Value> {
-    let per_worker = |index: usize| metrics.workers.iter().map(move |worker| &worker.operations()[index]);
-    metrics
-        .operations
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| per_worker(*index).any(|counters| jobs(counters) > 0))
-        .map(|(index, name)| {
-            let sum = |of: fn(&OperationCounters) -> &AtomicU64| -> u64 {
-                per_worker(index).map(|c| read(of(c))).sum()
-            };
-            let seconds =
-                |of: fn(&OperationCounters) -> &AtomicU64| Duration::from_nanos(sum(of)).as_secs_f64();
-            let ended = json!({
-                "done": sum(|c| &c.done),
-                "failed": sum(|c| &c.failed),
-                "panicked": sum(|c| &c.panicked),
-                "dropped": sum(|c| &c.dropped),
-                "stopped": sum(|c| &c.stopped),
-                "queue_seconds": seconds(|c| &c.queue_nanos),
-                "service_seconds": seconds(|c| &c.service_nanos),
-            });
-            ((*name).to_owned(), ended)
-        })
-        .collect()
-}
-
-/// All that a worker took of an operation, however it ended.
-fn jobs(counters: &OperationCounters) -> u64 {
-    [&counters.done, &counters.failed, &counters.panicked, &counters.dropped, &counters.stopped]
-        .into_iter()
-        .map(read)
-        .sum()
-}
-
-fn panics(metrics: &Metrics) -> u64 {
-    metrics
-        .workers
-        .iter()
-        .flat_map(|worker| worker.operations())
-        .map(|counters| read(&counters.panicked))
-        .sum()
+impl JobsSnapshot {
+    /// All that workers took, however it ended.
+    fn taken(&self) -> u64 {
+        self.done + self.failed + self.panicked + self.dropped + self.stopped
+    }
 }

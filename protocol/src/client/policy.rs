@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(made + 1, options.attempts_max as usize);
     }
 
+    /// W-74
     #[test]
     fn retry_after_is_honoured_and_never_waits_past_the_deadline() {
         let (options, now) = (Options::named("test"), Instant::now());

@@ -76,7 +76,8 @@ pub(super) fn interpret(frame: Frame<'_>) -> Result<Event<'_>, String> {
             let times = Times {
                 queue: Duration::from_micros(reply.queue_time),
                 service: Duration::from_micros(reply.service_time),
-                load: reply.load,
+                // More is a later version's meaning of a full house.
+                load: reply.load.min(100),
             };
             Ok(Event::Reply { id, times, body })
         }
@@ -132,7 +133,7 @@ fn failure(header: &message::Failure<'_>) -> Failure {
         message: header.message.to_owned(),
         retry_after: header.retry_after.map(Duration::from_millis),
         retry_safe: header.retry_safe,
-        load: header.load,
+        load: header.load.min(100),
     }
 }
 

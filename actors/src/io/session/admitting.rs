@@ -13,7 +13,7 @@ use crate::dispatch::{Admitted, Batch, Class, Failure, Refusal};
 use crate::io::inbound::Body;
 use crate::operation::{Arguments, Input, Secrecy};
 use crate::settings::Settings;
-use crate::telemetry::add;
+use crate::telemetry::{Asked, add};
 
 /// A request that is read but not complete, or held.
 pub(crate) struct Waiting {
@@ -84,17 +84,27 @@ impl Session {
         add(&self.world.metrics.bytes_in, u64::from(prefix.body_len));
         match self.admit(prefix, &work, body_is_here, received_at) {
             Ok(waiting) => {
-                self.inflight.insert(prefix.id);
+                let asked = waiting.asked();
+                self.world.metrics.request_read(asked);
+                self.inflight.insert(prefix.id, asked);
                 Verdict::Read(Box::new(waiting))
             }
             Err(failure) => {
-                self.answer_failure(prefix.id, &failure);
+                let asked = self.asked(work.operation);
+                self.world.metrics.request_read(asked);
+                self.answer_failure(prefix.id, asked, &failure);
                 if !body_is_here && u64::from(prefix.body_len) > SKIP_BYTES_MAX {
                     self.leave_quietly(failure.code.number());
                 }
                 Verdict::Skip
             }
         }
+    }
+
+    /// What a refused request asked for, as it is counted.
+    fn asked(&self, operation: &str) -> Asked {
+        let settings = self.world.settings.load();
+        settings.catalogue.find(operation).map_or(Asked::UNKNOWN, |(entry, _)| entry.index.into())
     }
 
     /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
@@ -278,6 +288,10 @@ impl Session {
 impl Waiting {
     pub(super) fn id(&self) -> u64 {
         self.request.id
+    }
+
+    fn asked(&self) -> Asked {
+        self.settings.catalogue.entries()[self.request.entry].index.into()
     }
 
     fn secrecy(&self) -> Secrecy {

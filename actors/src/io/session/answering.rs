@@ -6,18 +6,40 @@ use windlass_protocol::{Extensions, Kind, Reply};
 
 use super::Session;
 use crate::dispatch::{Answer, Failure};
-use crate::telemetry::add;
+use crate::telemetry::{Asked, Metrics, add};
+
+/// Results of one operation in a row, counted together: a batch is mostly of one kind.
+struct Replied {
+    last: Option<Asked>,
+    n: u64,
+}
+
+impl Replied {
+    fn count(&mut self, asked: Asked, metrics: &Metrics) {
+        if self.last != Some(asked) {
+            self.settle(metrics);
+            self.last = Some(asked);
+        }
+        self.n += 1;
+    }
+
+    fn settle(&mut self, metrics: &Metrics) {
+        if let Some(asked) = self.last.take() {
+            metrics.replied(asked, std::mem::take(&mut self.n));
+        }
+    }
+}
 
 impl Session {
     /// Writes what a worker says, unless the request was answered already.
     pub(crate) fn answers(&mut self, answers: Vec<Answer>) {
         let load = self.world.load();
+        let mut replied = Replied { last: None, n: 0 };
         for answer in answers {
-            if !self.inflight.take(answer.id) {
-                continue;
-            }
+            let Some(asked) = self.inflight.take(answer.id) else { continue };
             match answer.outcome {
                 Ok(output) => {
+                    replied.count(asked, &self.world.metrics);
                     let (queue_time, service_time) = (micros(answer.queue_time), micros(answer.service_time));
                     self.totals.queue_micros += queue_time;
                     self.totals.service_micros += service_time;
@@ -33,23 +55,23 @@ impl Session {
                     self.outbox.push_answer(Kind::Reply, answer.id, &reply, output.0, answer.held);
                 }
                 Err(failure) => {
-                    self.totals.failures += 1;
-                    self.write_failure(answer.id, &failure);
+                    self.answer_failure(answer.id, asked, &failure);
                 }
             }
         }
+        replied.settle(&self.world.metrics);
     }
 
     pub(super) fn answer_if_open(&mut self, id: u64, failure: &Failure) {
-        if self.inflight.take(id) {
-            self.answer_failure(id, failure);
+        if let Some(asked) = self.inflight.take(id) {
+            self.answer_failure(id, asked, failure);
         }
     }
 
-    /// A failure that no worker has counted.
-    pub(super) fn answer_failure(&mut self, id: u64, failure: &Failure) {
+    /// Counts a failure of a request and writes it. The right to answer was taken before.
+    pub(super) fn answer_failure(&mut self, id: u64, asked: Asked, failure: &Failure) {
         self.totals.failures += 1;
-        self.world.metrics.refused(failure.code);
+        self.world.metrics.failed(asked, failure);
         self.write_failure(id, failure);
     }
 

@@ -168,10 +168,10 @@ impl Session {
     /// Answers for everything, wherever it is.
     fn abandon_all(&mut self, failure: &Failure) {
         self.held.clear();
-        for (id, place) in self.inflight.take_all() {
+        for open in self.inflight.take_all() {
             // What has not crossed the bridge was not started.
-            let retry_safe = failure.retry_safe || matches!(place, Place::Here);
-            self.answer_failure(id, &Failure { retry_safe, ..failure.clone() });
+            let retry_safe = failure.retry_safe || matches!(open.place, Place::Here);
+            self.answer_failure(open.id, open.asked, &Failure { retry_safe, ..failure.clone() });
         }
     }
 

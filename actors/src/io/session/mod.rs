@@ -78,6 +78,15 @@ pub(crate) struct Session {
     totals: Totals,
 }
 
+impl Drop for Session {
+    /// A connection that broke answers nobody any more; what it leaves is counted all the same.
+    fn drop(&mut self) {
+        for open in self.inflight.take_all() {
+            self.world.metrics.unanswered(open.asked);
+        }
+    }
+}
+
 impl Session {
     pub(crate) fn new(world: Arc<IoWorld>, number: u64, client_key: ClientKey) -> Self {
         Self {

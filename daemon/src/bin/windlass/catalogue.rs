@@ -89,11 +89,13 @@ pub(crate) async fn json(
 mod tests {
     use super::*;
 
+    /// W-52
     #[test]
     fn whether_a_result_is_text_follows_the_parameter_or_its_default() {
         let given = |value: &str| [("encoding".to_owned(), value.to_owned())];
         let hash = serde_json::json!({
             "name": "hash",
+            "of_a_later_version": [1, 2, 3],
             "parameters": [{"name": "encoding", "default": "hex"}],
             "result": {"text_unless": {"parameter": "encoding", "value": "raw"}},
         });

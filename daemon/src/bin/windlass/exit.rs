@@ -113,6 +113,11 @@ impl Problem {
         }
     }
 
+    /// The message alone.
+    pub(crate) fn message(&self) -> &str {
+        self.message.as_deref().unwrap_or_default()
+    }
+
     /// Says it on standard error.
     pub(crate) fn report(&self) -> Exit {
         if let Some(message) = &self.message {

@@ -11,6 +11,7 @@ mod operations;
 mod output;
 mod ping;
 mod status;
+mod top;
 mod units;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Show what runs and waits
     Status(status::Arguments),
+    /// Show it live
+    Top(top::Arguments),
 }
 
 /// How urgent a request is.
@@ -106,6 +109,7 @@ async fn run(arguments: Arguments) -> Result<Exit, Problem> {
         Command::Call(arguments) => call::run(address, arguments).await,
         Command::Bench(arguments) => bench::run(address, arguments).await,
         Command::Status(arguments) => status::run(address, &arguments).await,
+        Command::Top(arguments) => top::run(address, &arguments).await,
     }
 }
 

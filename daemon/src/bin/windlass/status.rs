@@ -23,7 +23,11 @@ pub(crate) async fn run(address: &Address, arguments: &Arguments) -> Result<Exit
         print(format_args!("\n"))?;
         return Ok(Exit::Done);
     }
-    let status = catalogue::json(&client, address, SUBJECT_STATUS, "the status").await?;
+    let mut status = catalogue::json(&client, address, SUBJECT_STATUS, "the status").await?;
+    // For programs; `windlass top` makes percentiles of them.
+    if let Some(members) = status.as_object_mut() {
+        members.remove("histograms");
+    }
     let mut page = String::new();
     members(&mut page, &status, 0);
     print(format_args!("{page}"))?;

@@ -164,6 +164,7 @@ async fn a_lost_connection_leaves_the_outcome_unknown_unless_the_request_is_pure
     assert_eq!(client.call(&echo("x").retry(Retry::Pure)).await.unwrap().body, "x");
 }
 
+/// W-73
 #[tokio::test]
 async fn only_failures_that_are_safe_and_passing_are_tried_again() {
     let script = |failure: FailureCode, safe: bool| {
@@ -243,6 +244,7 @@ async fn parameters_that_no_header_can_hold_are_refused_here() {
     assert!(matches!(client.call(&request).await.unwrap_err(), CallError::TooLarge { .. }));
 }
 
+/// W-68
 #[tokio::test]
 async fn hostile_bytes_end_the_connection_with_an_error_for_everybody() {
     let frame = |kind, flags, header_len, body_len, id| {

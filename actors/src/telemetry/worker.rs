@@ -1,0 +1,159 @@
+//! What one worker did and does. Written by that worker alone, read by whoever looks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::histogram::{Histogram, bump, nanos};
+use crate::dispatch::ClientKey;
+use crate::operation::OperationIndex;
+
+/// What one worker did and does. On cache lines of its own, so that no worker waits for another's store.
+#[repr(align(128))]
+pub(crate) struct WorkerCounters {
+    operations: Vec<OperationCounters>,
+    /// Place of the running operation plus one; 0 is idle.
+    running: AtomicU64,
+    /// When it was started, nanoseconds since the daemon was.
+    running_since: AtomicU64,
+    /// Number of the connection that it runs for; 0 is none.
+    running_for: AtomicU64,
+    /// Time of all jobs that have ended.
+    busy_nanos: AtomicU64,
+    /// The most that [`WorkerCounters::busy`] has said.
+    busy_said: AtomicU64,
+}
+
+/// How the jobs of one operation ended on one worker.
+#[derive(Default)]
+#[repr(align(128))]
+pub(crate) struct OperationCounters {
+    pub(crate) done: AtomicU64,
+    /// Failures other than the ones below.
+    pub(crate) failed: AtomicU64,
+    pub(crate) panicked: AtomicU64,
+    /// Taken, but not started: cancelled, expired or too long in the queue.
+    pub(crate) dropped: AtomicU64,
+    /// Started, then stopped by a cancel, a deadline or the end of a drain.
+    pub(crate) stopped: AtomicU64,
+    /// From the bridge to this worker, of every job that it took.
+    pub(crate) queue: Histogram,
+    /// On this worker, of every job that it started.
+    pub(crate) service: Histogram,
+}
+
+/// How a job ended on a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Done,
+    Failed,
+    Panicked,
+    Dropped,
+    Stopped,
+}
+
+/// What a worker is doing now.
+pub(crate) struct Running {
+    pub(crate) operation: OperationIndex,
+    pub(crate) since: Duration,
+    pub(crate) client: u64,
+}
+
+impl OperationCounters {
+    /// All that the worker took, however it ended.
+    pub(super) fn taken(&self) -> u64 {
+        let ended = [&self.done, &self.failed, &self.panicked, &self.dropped, &self.stopped];
+        ended.into_iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl WorkerCounters {
+    pub(super) fn new(n_operations: usize) -> Self {
+        Self {
+            operations: (0..n_operations).map(|_| OperationCounters::default()).collect(),
+            running: AtomicU64::new(0),
+            running_since: AtomicU64::new(0),
+            running_for: AtomicU64::new(0),
+            busy_nanos: AtomicU64::new(0),
+            busy_said: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn started(&self, operation: OperationIndex, since: Duration, client: ClientKey) {
+        self.running_since.store(nanos(since), Ordering::Relaxed);
+        let client = if let ClientKey::Connection(number) = client { number } else { 0 };
+        self.running_for.store(client, Ordering::Relaxed);
+        self.running.store(u64::from(operation.0) + 1, Ordering::Release);
+    }
+
+    pub(crate) fn ended(&self, operation: OperationIndex, end: End, queued: Duration, served: Duration) {
+        let counters = &self.operations[usize::from(operation.0)];
+        let counter = match end {
+            End::Done => &counters.done,
+            End::Failed => &counters.failed,
+            End::Panicked => &counters.panicked,
+            End::Dropped => &counters.dropped,
+            End::Stopped => &counters.stopped,
+        };
+        bump(counter, 1);
+        counters.queue.record(queued);
+        if end == End::Dropped {
+            return;
+        }
+        counters.service.record(served);
+        // In this order: whoever sees the sum does not see the job running any more, and counts it once.
+        self.running.store(0, Ordering::Relaxed);
+        let busy = self.busy_nanos.load(Ordering::Relaxed).wrapping_add(nanos(served));
+        self.busy_nanos.store(busy, Ordering::Release);
+    }
+
+    /// Counters by [`OperationIndex`].
+    pub(crate) fn operations(&self) -> &[OperationCounters] {
+        &self.operations
+    }
+
+    pub(crate) fn running(&self) -> Option<Running> {
+        let operation = self.running.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Running {
+            operation: OperationIndex(u16::try_from(operation).ok()?),
+            since: Duration::from_nanos(self.running_since.load(Ordering::Relaxed)),
+            client: self.running_for.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Time spent on jobs until `now`, since the daemon was started, the running one included. Never says less than
+    /// before, although a job that ends while this looks is missed once.
+    pub(crate) fn busy(&self, now: Duration) -> Duration {
+        let ended = self.busy_nanos.load(Ordering::Acquire);
+        let running = self.running().map_or(Duration::ZERO, |running| now.saturating_sub(running.since));
+        let busy = ended.saturating_add(nanos(running));
+        Duration::from_nanos(self.busy_said.fetch_max(busy, Ordering::Relaxed).max(busy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ECHO: OperationIndex = OperationIndex(0);
+
+    #[test]
+    fn a_running_job_counts_as_busy_and_is_not_counted_twice() {
+        let worker = WorkerCounters::new(1);
+        let second = Duration::from_secs(1);
+        worker.started(ECHO, second, ClientKey::Connection(7));
+        assert_eq!(worker.busy(3 * second), 2 * second);
+        assert_eq!(worker.running().unwrap().client, 7);
+        worker.ended(ECHO, End::Done, second, 3 * second);
+        assert_eq!(worker.busy(9 * second), 3 * second);
+        assert!(worker.running().is_none());
+    }
+
+    #[test]
+    fn what_was_dropped_waited_and_was_not_served() {
+        let worker = WorkerCounters::new(1);
+        worker.ended(ECHO, End::Dropped, Duration::from_secs(1), Duration::ZERO);
+        let counters = &worker.operations()[0];
+        let count = |histogram| super::super::HistogramSnapshot::of([histogram].into_iter()).count();
+        assert_eq!((count(&counters.queue), count(&counters.service)), (1, 0));
+    }
+}
