@@ -23,10 +23,11 @@ mod io;
 mod telemetry;
 
 pub use cpu::PoolError;
-pub use io::BindError;
+pub use dispatch::{Class, Failure};
+pub use io::{Answered, BindError, FrontDoor, Hall, Head, LINGER, Stream, Ticket};
 pub use lifecycle::Phase;
 pub use pulse::{Pulse, Sketch, Stall};
-pub use supervisor::{Ending, Observation, Order, Plan, StartError, Supervisor};
+pub use supervisor::{DoorPlan, Ending, Observation, Order, Plan, StartError, Supervisor};
 pub use telemetry::{
     DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot, RequestsSnapshot,
     RunningSnapshot, Snapshot, WorkerSnapshot,

@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 
 use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Failure};
-use crate::io::{BindError, BoundListener, Census, IoWorld, Listener, ListenerError};
+use crate::io::{BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pulse::Pulse;
-use crate::settings::{DrainSettings, ListenAddress, ListenSource, PoolSettings, Settings};
+use crate::settings::{DrainSettings, ListenSource, PoolSettings, Settings};
 use crate::telemetry::{Metrics, Observer, add, nanos};
 
 /// Restarts of listeners within [`RESTART_WINDOW`] before the daemon gives up, so that systemd starts it afresh.
@@ -37,13 +37,21 @@ pub struct Plan {
     pub pool: PoolSettings,
     /// Where to listen for the native protocol.
     pub listen: Vec<ListenSource>,
+    /// Where to listen for others.
+    pub doors: Vec<DoorPlan>,
     /// Names of all operations that the program knows, in the order of their
     /// [`OperationIndex`](crate::operation::OperationIndex).
     pub operations: Vec<&'static str>,
     /// What the daemon calls itself.
     pub server: String,
-    /// Added to the answer to HTTP on the native port; empty or "; ..." naming the address.
-    pub http_hint: String,
+}
+
+/// Another protocol, and where it is spoken.
+pub struct DoorPlan {
+    /// Speaks it.
+    pub door: Arc<dyn FrontDoor>,
+    /// Where to listen for it.
+    pub listen: Vec<ListenSource>,
 }
 
 /// A daemon that could not be started.
@@ -105,14 +113,21 @@ pub enum Observation {
     },
 }
 
+/// A socket, and what is spoken there.
+struct Entrance {
+    source: ListenSource,
+    door: Door,
+}
+
 /// The actor that starts, watches and ends all others.
 pub struct Supervisor {
     world: Arc<IoWorld>,
     lifecycle: Lifecycle,
-    /// Each ends with the place of its source in `sources`.
+    /// Each ends with its place in `entrances`.
     listeners: JoinSet<(usize, Result<(), ListenerError>)>,
-    sources: Vec<ListenSource>,
-    addresses: Vec<ListenAddress>,
+    entrances: Vec<Entrance>,
+    /// Where each of the entrances is, as the client writes it.
+    addresses: Vec<String>,
     restarts: Restarts,
 }
 
@@ -123,13 +138,23 @@ impl Supervisor {
     ///
     /// The first thing that cannot be had; nothing is left running then.
     pub fn start(plan: Plan) -> Result<Self, StartError> {
-        let bound =
-            plan.listen.iter().map(BoundListener::bind).collect::<Result<Vec<BoundListener>, BindError>>()?;
+        let native = plan.listen.into_iter().map(|source| Entrance { source, door: Door::Native });
+        let others = plan.doors.into_iter().flat_map(|DoorPlan { door, listen }| {
+            let entrance = move |source| Entrance { source, door: Door::Other(Arc::clone(&door)) };
+            listen.into_iter().map(entrance)
+        });
+        let entrances: Vec<Entrance> = native.chain(others).collect();
+        let bound = entrances
+            .iter()
+            .map(|entrance| BoundListener::bind(&entrance.source))
+            .collect::<Result<Vec<BoundListener>, BindError>>()?;
+        let addresses: Vec<String> = std::iter::zip(&bound, &entrances)
+            .map(|(bound, entrance)| entrance.door.name(&bound.local_address()))
+            .collect();
         let n_workers = plan.pool.threads.get();
         let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
-        let slots_max = plan.settings.queue.capacity.get().saturating_add(n_workers);
         let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
-        let bridge = Arc::new(Bridge::new(n_workers, slots_max, budget));
+        let bridge = Arc::new(Bridge::new(n_workers, budget));
         let workers = Workers::start(&plan.pool, bridge, Arc::clone(&metrics))?;
         let (lifecycle, phase) = Lifecycle::new();
         let world = Arc::new(IoWorld {
@@ -140,15 +165,19 @@ impl Supervisor {
             census: Arc::new(Census::default()),
             connection_numbers: AtomicU64::new(0),
             server: plan.server,
-            http_hint: plan.http_hint,
+            http_hint: addresses
+                .iter()
+                .find(|address| address.starts_with("http://"))
+                .map(|address| format!("; it is spoken at {address}/"))
+                .unwrap_or_default(),
             n_workers,
         });
         let mut supervisor = Self {
             world,
             lifecycle,
             listeners: JoinSet::new(),
-            sources: plan.listen,
-            addresses: bound.iter().map(BoundListener::local_address).collect(),
+            entrances,
+            addresses,
             restarts: Restarts::default(),
         };
         for (place, listener) in bound.into_iter().enumerate() {
@@ -157,8 +186,9 @@ impl Supervisor {
         Ok(supervisor)
     }
 
-    /// The addresses that are listened on, with the ports that the system chose.
-    pub fn addresses(&self) -> &[ListenAddress] {
+    /// The addresses that are listened on, with the ports that the system chose: `tcp://HOST:PORT`, `unix:///PATH`,
+    /// or the scheme of another door in place of `tcp`.
+    pub fn addresses(&self) -> &[String] {
         &self.addresses
     }
 
@@ -208,8 +238,9 @@ impl Supervisor {
     }
 
     fn listen(&mut self, place: usize, bound: BoundListener) -> Result<(), ListenerError> {
-        tracing::info!(address = %bound.local_address(), "listening");
-        let listener = Listener::new(Arc::clone(&self.world), bound)?;
+        tracing::info!(address = self.addresses[place], "listening");
+        let door = self.entrances[place].door.clone();
+        let listener = Listener::new(Arc::clone(&self.world), door, bound)?;
         self.listeners.spawn(async move { (place, listener.run().await) });
         Ok(())
     }
@@ -219,7 +250,7 @@ impl Supervisor {
         let place = match ended {
             Ok((place, result)) => {
                 let address = &self.addresses[place];
-                tracing::error!(%address, error = ?result.err(), "a listener ended; starting it again");
+                tracing::error!(address, error = ?result.err(), "a listener ended; starting it again");
                 place
             }
             Err(error) => {
@@ -230,14 +261,14 @@ impl Supervisor {
         };
         add(&self.world.metrics.listener_restarts, 1);
         while self.restarts.allows(Instant::now()) {
-            let listening = BoundListener::bind(&self.sources[place])
+            let listening = BoundListener::bind(&self.entrances[place].source)
                 .map_err(|error| error.to_string())
                 .and_then(|bound| self.listen(place, bound).map_err(|error| error.to_string()));
             match listening {
                 Ok(()) => return true,
                 Err(error) => {
                     let address = &self.addresses[place];
-                    tracing::error!(%address, error, "the listener cannot be started again");
+                    tracing::error!(address, error, "the listener cannot be started again");
                 }
             }
         }

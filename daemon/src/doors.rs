@@ -91,7 +91,6 @@ enum Socket {
 
 /// Where to listen, door by door.
 #[derive(Debug)]
-#[allow(dead_code, reason = "http is taken by the door of that name as it is built")]
 pub(crate) struct Doors {
     /// The native protocol.
     pub(crate) native: Vec<ListenSource>,
@@ -259,6 +258,7 @@ mod tests {
             tcp: vec!["127.0.0.1:7410".parse().unwrap()],
             unix: vec![UnixAddress { path: "/run/x".into(), mode: 0o660, uid: None, gid: None }],
             http: vec!["127.0.0.1:7411".parse().unwrap()],
+            http_hosts: Vec::new(),
             admin: Some("127.0.0.1:7412".parse().unwrap()),
             allow_remote: false,
         }

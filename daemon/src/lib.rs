@@ -3,6 +3,7 @@
 pub mod args;
 pub mod config;
 pub mod exit;
+pub mod http;
 pub mod log;
 pub mod operations;
 
@@ -23,13 +24,14 @@ use std::sync::Arc;
 
 use clap::Parser;
 use tokio::sync::mpsc;
-use windlass_actors::{Ending, Plan, StartError, Supervisor};
+use windlass_actors::{DoorPlan, Ending, Plan, StartError, Supervisor};
 
 use admin::{Admin, AdminError};
 use args::Arguments;
 use config::{Config, Machine, Sources};
 use doors::{Activated, Doors};
 use exit::Exit;
+use http::{Hosts, Http};
 use reload::Reloader;
 use signals::Signals;
 use systemd::ServiceManager;
@@ -131,9 +133,12 @@ fn plan(config: &Config, doors: Doors) -> Plan {
         settings: config.settings.clone(),
         pool: config.cpu.clone(),
         listen: doors.native,
+        doors: vec![DoorPlan {
+            door: Arc::new(Http::new(Hosts::new(&config.listen.http_hosts))),
+            listen: doors.http,
+        }],
         operations: catalogue::names(),
         server: concat!("windlassd/", env!("CARGO_PKG_VERSION")).to_owned(),
-        http_hint: String::new(),
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Daemon {
     reader: Option<JoinHandle<()>>,
     addresses: Vec<String>,
     admin: Option<String>,
+    http: Option<String>,
     directory: TempDir,
 }
 
@@ -97,8 +98,15 @@ impl Daemon {
                 log.more.notify_all();
             }
         });
-        let mut daemon =
-            Self { child, log, reader: Some(reader), addresses: Vec::new(), admin: None, directory };
+        let mut daemon = Self {
+            child,
+            log,
+            reader: Some(reader),
+            addresses: Vec::new(),
+            admin: None,
+            http: None,
+            directory,
+        };
         if ready == Ready::Awaited {
             daemon.wait_for_log("ready");
             let log = daemon.log();
@@ -106,7 +114,7 @@ impl Daemon {
             for (event, address) in listening.map(|event| (event, event["address"].as_str().unwrap())) {
                 match address.strip_prefix("http://") {
                     Some(address) if event["door"] == "admin" => daemon.admin = Some(address.to_owned()),
-                    Some(_) => {}
+                    Some(address) => daemon.http = Some(address.to_owned()),
                     None => daemon.addresses.push(address.to_owned()),
                 }
             }
@@ -133,6 +141,11 @@ impl Daemon {
     /// All native addresses.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// HOST:PORT of the HTTP door.
+    pub fn http(&self) -> &str {
+        self.http.as_deref().expect("an HTTP address")
     }
 
     /// A folder of this daemon's own; its working directory.

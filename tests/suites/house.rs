@@ -58,6 +58,12 @@ fn only_the_bridge_names_flume_and_oneshot() {
 }
 
 #[test]
+fn only_the_http_door_names_hyper() {
+    never_named(&["hyper"], "actors/src", &[]);
+    never_named(&["hyper"], "daemon/src", &["daemon/src/http/", "daemon/src/admin"]);
+}
+
+#[test]
 fn only_the_cpu_world_names_rayon() {
     never_named(&["rayon"], "actors/src", &["actors/src/cpu/"]);
     never_named(&["rayon"], "daemon/src", &[]);

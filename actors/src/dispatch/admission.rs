@@ -176,6 +176,21 @@ impl HeldBytes {
         Ok(())
     }
 
+    /// Counts `total` bytes of a body of unknown length as arriving, if those are more than before. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Arrivals`]; what counts as arriving is then what it was.
+    pub(crate) fn try_grow_arriving_to(&mut self, total: u64) -> Result<(), Refusal> {
+        let Some(more) = total.checked_sub(self.arriving).filter(|more| *more > 0) else { return Ok(()) };
+        if let Some(admission) = &self.admission {
+            try_add(&admission.arriving_bytes, more, self.limit / 2)
+                .map_err(|arriving| Refusal::Arrivals { arriving, asked: more, limit: self.limit / 2 })?;
+        }
+        self.arriving = total;
+        Ok(())
+    }
+
     /// Shrinks the reservation to what is real.
     pub(crate) fn shrink_to(&mut self, total: u64) {
         let Some(less) = self.bytes.checked_sub(total) else { return };
@@ -251,6 +266,24 @@ mod tests {
         let admission = Arc::new(Admission::default());
         let _held = admission.hold(1, u64::MAX).unwrap();
         assert!(admission.hold(u64::MAX, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_grows_within_half() {
+        let admission = Arc::new(Admission::default());
+        let mut body = admission.hold_arriving(0, 0, 100).unwrap();
+        body.try_grow_to(50).unwrap();
+        body.try_grow_arriving_to(50).unwrap();
+        assert!(matches!(
+            body.try_grow_arriving_to(51),
+            Err(Refusal::Arrivals { arriving: 50, asked: 1, .. })
+        ));
+        body.try_grow_arriving_to(10).unwrap();
+        body.arrived();
+        drop(admission.hold_arriving(50, 50, 100).unwrap());
+        drop(body);
+        assert_eq!(admission.held_bytes(), 0);
+        assert_eq!(admission.arriving_bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -10,18 +10,20 @@ use crate::operation::{ArgumentError, OperationError, Stop};
 
 /// A final answer that is not a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) code: FailureCode,
-    pub(crate) message: Cow<'static, str>,
+pub struct Failure {
+    /// Why, as a stable number.
+    pub code: FailureCode,
+    /// Why, for people: lower case, no full stop.
+    pub message: Cow<'static, str>,
     /// When the same request has a chance, where that is known.
-    pub(crate) retry_after: Option<Duration>,
+    pub retry_after: Option<Duration>,
     /// Whether the operation has certainly not been started.
-    pub(crate) retry_safe: bool,
+    pub retry_safe: bool,
 }
 
 impl Failure {
     /// A request that was refused before its operation was started.
-    pub(crate) fn refused(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn refused(code: FailureCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), retry_after: None, retry_safe: true }
     }
 
@@ -70,7 +72,12 @@ impl Failure {
         Self::refused(FailureCode::DEADLINE_EXCEEDED, message)
     }
 
-    /// Taken by a worker after `queue.max_wait`.
+    /// Its body was still coming at its deadline.
+    pub(crate) fn not_arrived() -> Self {
+        Self::refused(FailureCode::DEADLINE_EXCEEDED, "the deadline passed before the whole body had come")
+    }
+
+    /// Has waited for longer than `queue.max_wait`.
     pub(crate) fn waited_too_long(waited: Duration) -> Self {
         let message = format!("it waited {} ms for a worker, longer than queue.max_wait", waited.as_millis());
         Self::refused(FailureCode::OVERLOADED, message)

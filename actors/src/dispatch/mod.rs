@@ -20,9 +20,10 @@ use std::net::IpAddr;
 pub(crate) use admission::{Admission, HeldBytes, Refusal, Slot};
 pub(crate) use bridge::Bridge;
 pub(crate) use budget::Budget;
-pub(crate) use failure::Failure;
-pub(crate) use job::{Admitted, Batch, Class, Job, StopFlag};
-pub(crate) use reply::{Answer, PendingReplies, ReplyBox};
+pub use failure::Failure;
+pub use job::Class;
+pub(crate) use job::{Admitted, Batch, Job, StopFlag};
+pub(crate) use reply::{Answer, PendingReplies, Replies, ReplyBox};
 
 /// Whom CPU time is shared between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -54,6 +54,14 @@ impl ReplySender {
     }
 }
 
+impl Replies {
+    /// The answer of a batch of one job.
+    pub(crate) fn into_only(self) -> Option<Answer> {
+        debug_assert!(self.answers.len() == 1 && self.rest.is_none(), "the batch has one job");
+        self.answers.into_iter().next()
+    }
+}
+
 impl Future for PendingReplies {
     type Output = Option<Replies>;
 

@@ -8,7 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BufMut;
 use tokio::io::ReadBuf;
@@ -16,9 +16,11 @@ use tokio::time::Sleep;
 use zeroize::Zeroize;
 
 use super::IoWorld;
+use super::admit::Waiting;
 use super::census::Resident;
 use super::inbound::{Inbound, Item};
-use super::session::{Session, Verdict, Waiting};
+use super::parting::{LINGER, LINGER_BYTES_MAX, LINGER_MAX};
+use super::session::{Session, Verdict};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
 
@@ -33,16 +35,6 @@ const ARRIVED_READS_MAX: usize = 128;
 
 /// What a peer has to send or take within a timeout to count as making progress, unless it is less that is missing.
 const PROGRESS_BYTES: usize = 64 * 1024;
-
-/// How long a peer that was told to go has to close its side, counted from the last byte that it sent. Closing
-/// before that could destroy what it has not read yet.
-const LINGER: Duration = Duration::from_millis(250);
-
-/// How long a peer that keeps sending may take to notice, at the most.
-const LINGER_MAX: Duration = Duration::from_secs(5);
-
-/// How much such a peer may send, so that a large body that was refused does not end in a reset.
-const LINGER_BYTES_MAX: u64 = 1 << 30;
 
 thread_local! {
     /// What one read delivers. One for each I/O thread, because nothing in it outlives the poll that reads.
@@ -231,12 +223,18 @@ impl Connection {
             let heard = self.poll_replies(context).is_ready();
             let read = self.poll_input(context)?.is_ready();
             self.session.finish();
+            let was_congested = self.is_congested();
             let flushed = self.poll_output(context)?.is_ready();
             if flushed && self.session.is_gone() {
                 return Poll::Ready(Ok(()));
             }
+            // Nothing was read, and so nothing asked to be woken for reading, while the peer did not read.
+            let relieved = was_congested && !self.is_congested();
+            if relieved && let Some(reading) = &mut self.reading {
+                *reading = Progress::from(Instant::now());
+            }
             let expired = self.poll_clock(context)?.is_ready();
-            if !(read || heard || expired) {
+            if !(read || heard || relieved || expired) {
                 return Poll::Pending;
             }
         }
@@ -296,9 +294,10 @@ impl Connection {
     /// Takes apart what one read delivered, and wipes it if there was a secret in it.
     fn digest_read(&mut self, read: &mut [u8]) {
         let now = Instant::now();
+        let begins_in_secret = self.inbound.may_be_secret();
         self.progress(read.len(), now);
         self.digest(read, now);
-        if std::mem::take(&mut self.session.secret_read) {
+        if std::mem::take(&mut self.session.secret_read) || begins_in_secret || self.inbound.may_be_secret() {
             read.zeroize();
         }
     }
@@ -365,6 +364,8 @@ impl Connection {
             let mut buffer = ReadBuf::new(scratch);
             std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
             let read = buffer.filled().len() as u64;
+            // It may be the rest of a secret that was refused.
+            buffer.filled_mut().zeroize();
             self.last_activity = Instant::now();
             self.input = match self.input {
                 InputSide::Discarded { bytes } if read > 0 && bytes + read < LINGER_BYTES_MAX => {
@@ -394,8 +395,9 @@ impl Connection {
         while !self.session.outbox.is_empty() {
             match self.session.outbox.poll_flush(&mut self.stream, context)? {
                 Poll::Ready(taken) => {
+                    self.last_activity = Instant::now();
                     if let Some(writing) = &mut self.writing {
-                        writing.made(taken, Instant::now());
+                        writing.made(taken, self.last_activity);
                     }
                 }
                 Poll::Pending => {
@@ -434,10 +436,13 @@ impl Connection {
             return Some(self.greeted_until);
         }
         let write = self.writing.as_ref().map(|writing| writing.since + timeouts.write);
-        let read = self.reading.as_ref().map(|reading| reading.since + timeouts.read);
+        // The daemon's own reluctance to read is not the peer's.
+        let reading = self.reading.as_ref().filter(|_| !self.is_congested());
+        let read = reading.map(|reading| reading.since + timeouts.read);
+        let arriving = self.inbound.awaited().map(|(waiting, _)| waiting.deadline());
         let quiet = self.session.is_quiet() && self.reading.is_none() && !self.session.is_leaving();
         let idle = quiet.then(|| self.last_activity + timeouts.idle);
-        [read, write, idle, self.session.next_release()].into_iter().flatten().min()
+        [read, write, idle, self.session.next_due(), arriving].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Broken> {
@@ -453,7 +458,15 @@ impl Connection {
             return Ok(());
         }
         self.session.release(now);
-        if self.reading.as_ref().is_some_and(|reading| now >= reading.since + timeouts.read) {
+        self.session.expire_waiting(now);
+        if let Some((waiting, missing)) = self.inbound.awaited()
+            && waiting.deadline() <= now
+        {
+            self.session.expire_arriving(waiting, missing);
+            drop(self.inbound.abandon());
+        }
+        let stalled = |reading: &Progress| now >= reading.since + timeouts.read;
+        if self.reading.as_ref().is_some_and(stalled) && !self.is_congested() {
             self.reading = None;
             let arriving = self.inbound.abandon();
             self.session.give_up(arriving);

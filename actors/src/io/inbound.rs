@@ -115,6 +115,25 @@ impl<B> Inbound<B> {
         }
     }
 
+    /// What waits for the body that is arriving, and how much of it is missing.
+    pub(crate) fn awaited(&self) -> Option<(&B, u64)> {
+        match &self.state {
+            State::Body(arriving) => {
+                let here = match &arriving.body {
+                    Body::Open(bytes) => bytes.len(),
+                    Body::Secret(bytes) => bytes.len(),
+                };
+                Some((&arriving.waiting, (arriving.body_len - here) as u64))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the next bytes may be a secret: they belong to one, or to a body that nobody takes.
+    pub(crate) fn may_be_secret(&self) -> bool {
+        matches!(self.state, State::Body(Arriving { body: Body::Secret(_), .. }) | State::Skip(_))
+    }
+
     /// Waits for the body of the request handed out last.
     pub(crate) fn arrive(&mut self, waiting: B, mut body: Body, body_len: usize) {
         body.bytes_mut().reserve_exact(body_len);

@@ -15,8 +15,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::IoWorld;
+use super::census::DoorName;
 use super::connection::Connection;
-use super::refusal::{REFUSALS_MAX, refuse};
+use super::hall::{FrontDoor, Hall};
+use super::refusal::{REFUSALS_MAX, native_words, no_place, refuse};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
 use crate::settings::{ListenAddress, ListenSource, UnixAddress};
@@ -247,9 +249,38 @@ impl Drop for SocketFile {
     }
 }
 
+/// What is spoken behind a listening socket.
+#[derive(Clone)]
+pub(crate) enum Door {
+    /// The native protocol.
+    Native,
+    /// Another one, which the program brings.
+    Other(Arc<dyn FrontDoor>),
+}
+
+impl Door {
+    /// What it is counted as.
+    fn name_of(&self, stream: &Stream) -> DoorName {
+        match (self, stream) {
+            (Self::Other(_), _) => DoorName::Http,
+            (Self::Native, Stream::Tcp(_)) => DoorName::Tcp,
+            (Self::Native, Stream::Unix(_)) => DoorName::Unix,
+        }
+    }
+
+    /// An address of this door, as people write it.
+    pub(crate) fn name(&self, address: &ListenAddress) -> String {
+        match (self, address) {
+            (Self::Other(door), ListenAddress::Tcp(tcp)) => format!("{}://{tcp}", door.scheme()),
+            _ => address.to_string(),
+        }
+    }
+}
+
 /// The actor of one listening socket.
 pub(crate) struct Listener {
     world: Arc<IoWorld>,
+    door: Door,
     address: ListenAddress,
     socket: AcceptingSocket,
     backlog: Backlog,
@@ -275,7 +306,7 @@ struct Exhausted {
 
 impl Listener {
     /// Registers the socket with the runtime that this is called on.
-    pub(crate) fn new(world: Arc<IoWorld>, bound: BoundListener) -> Result<Self, ListenerError> {
+    pub(crate) fn new(world: Arc<IoWorld>, door: Door, bound: BoundListener) -> Result<Self, ListenerError> {
         let name = bound.address.to_string();
         let backlog = bound.socket.backlog();
         let socket = match bound.socket {
@@ -286,7 +317,8 @@ impl Listener {
         };
         let socket = socket.map_err(|source| ListenerError { address: name, source })?;
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { world, address: bound.address, socket, backlog, refusals, exhausted: Exhausted::default() })
+        let exhausted = Exhausted::default();
+        Ok(Self { world, door, address: bound.address, socket, backlog, refusals, exhausted })
     }
 
     /// Accepts until the drain begins, then what the backlog of an own socket still holds.
@@ -333,15 +365,16 @@ impl Listener {
     async fn welcome(&self, stream: Stream, peer: Peer) {
         let world = &self.world;
         let limit = world.settings.load().limits.connections_max;
-        let Some(resident) = world.census.enter(stream.door(), limit) else {
+        let Some(resident) = world.census.enter(self.door.name_of(&stream), limit) else {
             tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
+            let failure = no_place(limit);
+            let words = match &self.door {
+                Door::Native => native_words(&failure, world.load()),
+                Door::Other(door) => door.no_place(&failure),
+            };
             let place = Arc::clone(&self.refusals).acquire_owned().await;
             let place = place.expect("nobody closes the places of refusals");
-            let load = world.load();
-            match stream {
-                Stream::Tcp(stream) => drop(tokio::spawn(refuse(stream, place, limit, load))),
-                Stream::Unix(stream) => drop(tokio::spawn(refuse(stream, place, limit, load))),
-            }
+            tokio::spawn(refuse(stream, place, words));
             return;
         };
         if let Stream::Tcp(stream) = &stream
@@ -350,8 +383,16 @@ impl Listener {
             tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
         let number = world.connection_numbers.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::debug!(connection = number, %peer, "connection accepted");
-        tokio::spawn(Connection::new(Arc::clone(world), stream, peer, number, resident).run());
+        tracing::debug!(connection = number, %peer, address = %self.address, "connection accepted");
+        let world = Arc::clone(world);
+        match &self.door {
+            Door::Native => {
+                tokio::spawn(Connection::new(world, stream, peer, number, resident).run());
+            }
+            Door::Other(door) => {
+                tokio::spawn(door.serve(stream, Hall::new(world, peer, number, resident)));
+            }
+        }
     }
 
     async fn accept_failed(&mut self, error: io::Error) -> Result<(), ListenerError> {

@@ -1,11 +1,14 @@
 //! The I/O world: listeners, connections, and what they share. It never computes and never blocks.
 
+mod admit;
 mod census;
 mod connection;
+mod hall;
 mod inbound;
 mod inflight;
 mod listener;
 mod outbox;
+mod parting;
 mod refusal;
 mod session;
 mod stream;
@@ -23,9 +26,12 @@ use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
-pub(crate) use census::{Census, Door};
+pub(crate) use census::{Census, DoorName};
+pub use hall::{Answered, FrontDoor, Hall, Head, Ticket};
 pub use listener::BindError;
-pub(crate) use listener::{BoundListener, Listener, ListenerError};
+pub(crate) use listener::{BoundListener, Door, Listener, ListenerError};
+pub use parting::LINGER;
+pub use stream::Stream;
 
 /// What all listeners and connections share.
 pub(crate) struct IoWorld {

@@ -9,13 +9,14 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::census::Door;
 use crate::dispatch::ClientKey;
 use crate::settings::FairBy;
 
 /// One end of a connection.
-pub(crate) enum Stream {
+pub enum Stream {
+    /// Over TCP.
     Tcp(TcpStream),
+    /// Over a Unix socket.
     Unix(UnixStream),
 }
 
@@ -48,14 +49,6 @@ impl std::fmt::Display for Peer {
 }
 
 impl Stream {
-    /// Where it came in.
-    pub(crate) fn door(&self) -> Door {
-        match self {
-            Self::Tcp(_) => Door::Tcp,
-            Self::Unix(_) => Door::Unix,
-        }
-    }
-
     /// Reads into `buffer`; an unchanged buffer means the end.
     pub(crate) fn poll_read(
         &mut self,
@@ -92,13 +85,25 @@ impl Stream {
         }
     }
 
-    /// Reads what the kernel holds ready. 0 means the end.
-    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Reads what the kernel holds ready, whether or not the runtime has heard of it. 0 means the end.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when it holds nothing, and what the system says.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = match self {
             Self::Tcp(stream) => rustix::io::read(stream, buffer),
             Self::Unix(stream) => rustix::io::read(stream, buffer),
         };
         Ok(read?)
+    }
+
+    /// The address that the peer has connected to; `None` for a Unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     pub(crate) fn poll_write(
@@ -120,5 +125,46 @@ impl Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Self::poll_read(&mut self, context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        chunk: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(&mut self, context, &[IoSlice::new(chunk)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        chunks: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write(&mut self, context, chunks)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// A socket keeps nothing back.
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_shutdown(&mut self, context)
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::units::{UnitError, format_duration, format_size, parse_duration, parse_size};
 
-use super::Value;
+use super::{Arguments, Value};
 
 /// An operation, described.
 #[derive(Clone, Debug)]
@@ -45,6 +45,17 @@ pub enum Resultant {
         /// Its value for binary output.
         value: &'static str,
     },
+}
+
+impl Resultant {
+    /// Whether the result of a request with these arguments is a line of text.
+    pub fn is_text(&self, arguments: &Arguments) -> bool {
+        match *self {
+            Self::Text => true,
+            Self::Binary => false,
+            Self::TextUnless { parameter, value } => arguments.choice(parameter) != Some(value),
+        }
+    }
 }
 
 /// Whether an input may be shared, cached or shown.

@@ -124,6 +124,10 @@ impl<'a> Reading<'a> {
             tcp: self.addresses("listen.tcp"),
             unix: unix.into_iter().map(|path| UnixAddress { path, mode, uid, gid }).collect(),
             http: self.addresses("listen.http"),
+            http_hosts: match self.setting("listen.http_hosts") {
+                Setting::Hosts(hosts) => hosts.clone(),
+                other => unreachable!("hosts were read as {other:?}"),
+            },
             admin: self.admin(),
             allow_remote: self.allows_remote(),
         }

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Address,
     /// A list of absolute paths of Unix sockets.
     SocketPaths,
+    /// A list of names or addresses of machines, without ports.
+    Hosts,
     /// A list of some of these names.
     Names(Vec<&'static str>),
     /// Permission bits as octal text.
@@ -53,6 +55,7 @@ pub(super) enum Setting {
     Addresses(Vec<SocketAddr>),
     Address(Option<SocketAddr>),
     SocketPaths(Vec<PathBuf>),
+    Hosts(Vec<String>),
     Names(Vec<&'static str>),
     Mode(u32),
     Id(u32),
@@ -76,7 +79,7 @@ impl Kind {
         let text = text.trim();
         let number = || text.parse::<i64>().map_or_else(|_| ValueKind::from(text), ValueKind::from);
         match self {
-            Self::Addresses | Self::SocketPaths | Self::Names(_) => {
+            Self::Addresses | Self::SocketPaths | Self::Hosts | Self::Names(_) => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 ValueKind::from(items.map(str::to_owned).collect::<Vec<_>>())
             }
@@ -96,6 +99,7 @@ impl Kind {
                 address(text).map(|address| Setting::Address(Some(address)))
             }
             (Self::SocketPaths, ValueKind::Array(_)) => each(value, socket_path).map(Setting::SocketPaths),
+            (Self::Hosts, ValueKind::Array(_)) => each(value, host).map(Setting::Hosts),
             (Self::Names(known), ValueKind::Array(_)) => {
                 each(value, |text| name(text, known)).map(Setting::Names)
             }
@@ -183,7 +187,7 @@ impl Kind {
                 Self::Number { .. } | Self::NumberOrAuto { .. } | Self::Parameter(_),
                 ValueKind::String(text),
             ) if text.parse::<i64>().is_ok() => fault.hint("write the number without quotes"),
-            (Self::Addresses | Self::SocketPaths | Self::Names(_), ValueKind::String(text)) => {
+            (Self::Addresses | Self::SocketPaths | Self::Hosts | Self::Names(_), ValueKind::String(text)) => {
                 fault.hint(format!("write a list: [{}]", quoted(text)))
             }
             (Self::Mode, ValueKind::I64(number)) => {
@@ -216,6 +220,7 @@ impl Kind {
             Self::SocketPaths => {
                 format!("a list of absolute paths of at most {SOCKET_PATH_BYTES_MAX} bytes, empty for none")
             }
+            Self::Hosts => "a list of names or addresses without ports, empty for none".into(),
             Self::Names(_) => "a list of names".into(),
             Self::Mode => "permission bits in octal, \"0000\" to \"0777\"".into(),
             Self::User => "a user's name or number".into(),
@@ -273,6 +278,21 @@ fn address(text: &str) -> Result<SocketAddr, Fault> {
             fault.hint("write IP and port, for example \"127.0.0.1:7410\"; names are not looked up")
         }
     })
+}
+
+/// A name as in DNS (RFC 1123 §2.1), or an IP address without brackets.
+fn host(text: &str) -> Result<String, Fault> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let is_name = text.len() <= 253 && text.split('.').all(is_label);
+    if is_name || text.parse::<IpAddr>().is_ok() {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(Fault::new(format!("{} is not a host", quoted(text)))
+            .hint("write a name without scheme and port, for example \"jobs.example.org\""))
+    }
 }
 
 fn socket_path(text: &str) -> Result<PathBuf, Fault> {
@@ -406,6 +426,16 @@ mod tests {
             assert!(Kind::SocketPaths.read(&vec![bad].into()).is_err(), "{bad}");
         }
         assert!(Kind::SocketPaths.read(&vec!["/run/windlass/w.sock"].into()).is_ok());
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_without_scheme_and_port() {
+        for bad in ["http://a", "a:80", "a..b", "", "a b", "*", "[::1]"] {
+            assert!(Kind::Hosts.read(&vec![bad].into()).is_err(), "{bad}");
+        }
+        let read = Kind::Hosts.read(&vec!["Jobs.Example", "192.0.2.1", "fd00::1"].into());
+        let expected = ["jobs.example", "192.0.2.1", "fd00::1"].map(str::to_owned).to_vec();
+        assert_eq!(read, Ok(Setting::Hosts(expected)));
     }
 
     #[test]

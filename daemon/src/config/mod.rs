@@ -54,6 +54,8 @@ pub struct Listen {
     pub unix: Vec<UnixAddress>,
     /// HTTP.
     pub http: Vec<SocketAddr>,
+    /// Names under which HTTP is reached, besides the loopback ones.
+    pub http_hosts: Vec<String>,
     /// Health, metrics and status; `None` when switched off.
     pub admin: Option<SocketAddr>,
     /// Whether the addresses may be other than loopback; checked already.

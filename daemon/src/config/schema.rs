@@ -180,6 +180,15 @@ fn general() -> Vec<Key> {
             "Plain HTTP, for curl and for everything without a client library.",
         ),
         key(
+            "listen.http_hosts",
+            Kind::Hosts,
+            "[]",
+            AtRestart,
+            "Names under which HTTP is reached, without ports. Loopback names and the address of the connection \
+             itself are always served; any other Host is refused, so that a web page cannot pass itself off as a \
+             name of ours.",
+        ),
+        key(
             "listen.admin",
             Kind::Address,
             r#""127.0.0.1:7412""#,
@@ -311,7 +320,8 @@ fn general() -> Vec<Key> {
             duration(millisecond, HOUR),
             r#""5s""#,
             AtReload,
-            "From accepting a connection to its complete Hello.",
+            "From accepting a connection to its complete Hello. With HTTP: from accepting it, and from the first byte \
+             of each head, to a complete head.",
         ),
         key(
             "timeouts.idle",
@@ -325,7 +335,7 @@ fn general() -> Vec<Key> {
             duration(millisecond, DAY),
             r#""30s""#,
             AtReload,
-            "Without progress within a frame.",
+            "Without progress within a frame, or within a body of HTTP.",
         ),
         key(
             "timeouts.write",

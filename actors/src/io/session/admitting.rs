@@ -1,4 +1,4 @@
-//! Requests: who is admitted, from the head alone, and what becomes of the body.
+//! Requests: what their head asks, and what becomes of the body.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,19 +9,12 @@ use windlass_protocol::{FLAG_MORE, FailureCode, Header, PRIORITY_INTERACTIVE, Pr
 use zeroize::Zeroizing;
 
 use super::{Session, Stage};
-use crate::dispatch::{Admitted, Batch, Class, Failure, Refusal};
+use crate::dispatch::{Batch, Class, Failure};
+use crate::io::admit::{Arrival, Ask, Waiting};
 use crate::io::inbound::Body;
-use crate::operation::{Arguments, Input, Secrecy};
-use crate::settings::Settings;
-use crate::telemetry::{Asked, add};
-
-/// A request that is read but not complete, or held.
-pub(crate) struct Waiting {
-    settings: Arc<Settings>,
-    class: Class,
-    request: Admitted,
-    hold: Option<Duration>,
-}
+use crate::io::inflight::Crossed;
+use crate::operation::{Input, Secrecy};
+use crate::telemetry::add;
 
 /// What becomes of the body that follows the head of a request.
 pub(crate) enum Verdict {
@@ -90,7 +83,9 @@ impl Session {
                 Verdict::Read(Box::new(waiting))
             }
             Err(failure) => {
-                let asked = self.asked(work.operation);
+                // Nobody knows what a body is that nobody takes.
+                self.secret_read = true;
+                let asked = self.world.asked(work.operation);
                 self.world.metrics.request_read(asked);
                 self.answer_failure(prefix.id, asked, &failure);
                 if !body_is_here && u64::from(prefix.body_len) > SKIP_BYTES_MAX {
@@ -101,13 +96,7 @@ impl Session {
         }
     }
 
-    /// What a refused request asked for, as it is counted.
-    fn asked(&self, operation: &str) -> Asked {
-        let settings = self.world.settings.load();
-        settings.catalogue.find(operation).map_or(Asked::UNKNOWN, |(entry, _)| entry.index.into())
-    }
-
-    /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
+    /// What only this protocol can be refused for, then what every door asks.
     fn admit(
         &self,
         prefix: Prefix,
@@ -115,84 +104,29 @@ impl Session {
         body_is_here: bool,
         received_at: Instant,
     ) -> Result<Waiting, Failure> {
-        let refused = |code, message: String| Err(Failure::refused(code, message));
+        let unsupported = |message: String| Err(Failure::refused(FailureCode::UNSUPPORTED, message));
         if self.stage == Stage::Draining {
             return Err(Failure::draining());
         }
         if let Some(number) = work.extensions.must_understand() {
-            let message = format!("extension {number} must be understood, and this daemon does not");
-            return refused(FailureCode::UNSUPPORTED, message);
+            return unsupported(format!("extension {number} must be understood, and this daemon does not"));
         }
         if prefix.flags & FLAG_MORE != 0 {
-            let message =
-                "a body in several parts needs feature bit 0, which this daemon does not have".to_owned();
-            return refused(FailureCode::UNSUPPORTED, message);
-        }
-        let settings = self.world.settings.load_full();
-        let body_len = u64::from(prefix.body_len);
-        if body_len > settings.limits.body_bytes_max {
-            let limit = settings.limits.body_bytes_max;
-            let message = format!("a body of {body_len} bytes is larger than limits.body, {limit} bytes");
-            return refused(FailureCode::TOO_LARGE, message);
-        }
-        let in_flight_max = settings.limits.in_flight_per_connection.get();
-        if self.inflight.len() >= in_flight_max as usize {
-            let message =
-                format!("{in_flight_max} requests are in flight on this connection, the most allowed");
-            return Err(Failure::refused(FailureCode::OVERLOADED, message));
-        }
-        let Some((entry, place)) = settings.catalogue.find(work.operation) else {
-            let known: Vec<_> = settings.catalogue.entries().iter().map(|entry| entry.name()).collect();
-            return Err(Failure::unknown_operation(work.operation, &known.join(", ")));
-        };
-        let arguments = Arguments::check(entry.operation.declaration(), &work.parameters)?;
-        let estimate = entry
-            .operation
-            .estimate(&arguments, body_len)
-            .map_err(|error| Failure { retry_safe: true, ..error.into() })?;
-        let work_bytes_max = self.world.workers.bridge.budget.work_bytes_max();
-        if estimate.work_bytes > work_bytes_max {
-            let asked = estimate.work_bytes;
-            let message =
-                format!("it needs {asked} bytes of working memory, more than the {work_bytes_max} there are");
-            return refused(FailureCode::TOO_LARGE, message);
-        }
-
-        let allowed = work.deadline.map_or(settings.timeouts.deadline_default, Duration::from_millis);
-        let allowed = allowed.min(settings.timeouts.deadline_max);
-        let hold = entry.operation.hold(&arguments);
-        let least = estimate.cpu + hold.unwrap_or_default();
-        if allowed.is_zero() || least > allowed {
-            let message = format!(
-                "it takes some {} ms, more than the {} ms until its deadline",
-                least.as_millis(),
-                allowed.as_millis()
+            return unsupported(
+                "a body in several parts needs feature bit 0, which this daemon does not have".to_owned(),
             );
-            return Err(Failure::refused(FailureCode::DEADLINE_EXCEEDED, message));
         }
-
-        let admission = &self.world.workers.bridge.admission;
-        let slots_max = self.world.slots_max(&settings);
-        if !body_is_here && admission.slots() >= slots_max {
-            return Err(Refusal::Slots { limit: slots_max }.into());
-        }
-        let bytes = body_len.saturating_add(estimate.output_bytes);
-        let held = if body_is_here {
-            admission.hold(bytes, settings.queue.memory_bytes_max)?
-        } else {
-            admission.hold_arriving(bytes, body_len, settings.queue.memory_bytes_max)?
-        };
-        let class = if work.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch };
-        let request = Admitted {
+        let body_bytes = u64::from(prefix.body_len);
+        self.world.admit(&Ask {
             id: prefix.id,
-            entry: place,
-            arguments,
-            input: Input::from(&[][..]),
-            deadline: received_at + allowed,
-            estimate,
-            held,
-        };
-        Ok(Waiting { settings, class, request, hold })
+            operation: work.operation,
+            parameters: &work.parameters,
+            deadline: work.deadline.map(Duration::from_millis),
+            class: if work.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch },
+            body: if body_is_here { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) },
+            received_at,
+            in_flight: self.inflight.len(),
+        })
     }
 
     /// The memory for the body of a request that is not here yet.
@@ -239,6 +173,24 @@ impl Session {
         }
     }
 
+    /// Answers those that have waited for a worker for too long.
+    pub(crate) fn expire_waiting(&mut self, now: Instant) {
+        if self.inflight.overdue_at().is_none_or(|at| at > now) {
+            return;
+        }
+        for (open, failure) in self.inflight.take_overdue(now) {
+            self.answer_failure(open.id, open.asked, &failure);
+        }
+    }
+
+    /// A body that has not come whole by its deadline: the request is answered, the rest of the body skipped.
+    pub(crate) fn expire_arriving(&mut self, waiting: &Waiting, missing_bytes: u64) {
+        self.answer_if_open(waiting.id(), &Failure::not_arrived());
+        if missing_bytes > SKIP_BYTES_MAX {
+            self.leave_quietly(FailureCode::DEADLINE_EXCEEDED.number());
+        }
+    }
+
     /// Gives those whose hold is over to the workers.
     pub(crate) fn release(&mut self, now: Instant) {
         while self.held.peek().is_some_and(|held| held.until <= now) {
@@ -270,9 +222,10 @@ impl Session {
             self.filling = Some(Batch::new(settings, self.client_key, class, output_bytes_max));
         }
         if let Some((batch, _)) = &mut self.filling {
-            let id = request.id;
+            let (id, deadline) = (request.id, request.deadline);
+            let overdue_at = Some(deadline.min(now + batch.settings.queue.wait_max));
             let stop = batch.push(request, slot, now);
-            self.inflight.crossed(id, stop);
+            self.inflight.crossed(id, Crossed { stop, queued_at: now, deadline, overdue_at });
         }
     }
 
@@ -282,20 +235,6 @@ impl Session {
             self.replies.expect(replies);
             self.world.workers.submit(batch);
         }
-    }
-}
-
-impl Waiting {
-    pub(super) fn id(&self) -> u64 {
-        self.request.id
-    }
-
-    fn asked(&self) -> Asked {
-        self.settings.catalogue.entries()[self.request.entry].index.into()
-    }
-
-    fn secrecy(&self) -> Secrecy {
-        self.settings.catalogue.entries()[self.request.entry].operation.declaration().secrecy
     }
 }
 

@@ -2,9 +2,9 @@
 
 use windlass_protocol::{Closed, DecodeError, Extensions, FailureCode, GoAway, Kind, PREFACE};
 
-use super::admitting::Waiting;
 use super::{Session, Stage};
 use crate::dispatch::Failure;
+use crate::io::admit::Waiting;
 use crate::io::inbound::Misread;
 use crate::io::inflight::Place;
 use crate::telemetry::add;
@@ -178,6 +178,9 @@ impl Session {
     /// The grace is over too: what the workers still run is answered for.
     pub(crate) fn drain_over(&mut self) {
         self.abandon_all(&Failure::drain_over());
-        self.leave_quietly(FailureCode::DRAINING.number());
+        // Whoever has said Close is still told the totals.
+        if self.stage != Stage::Closing {
+            self.leave_quietly(FailureCode::DRAINING.number());
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::outbox::Outbox;
 use crate::dispatch::{Batch, ClientKey, PendingReplies, ReplyBox};
 
 use admitting::Held;
-pub(crate) use admitting::{Verdict, Waiting};
+pub(crate) use admitting::Verdict;
 
 /// Room for the head of a Reply in `frame_bytes_max`.
 const REPLY_HEAD_BYTES: u64 = 64;
@@ -128,8 +128,9 @@ impl Session {
         self.inflight.is_empty()
     }
 
-    /// When the next held request is to be released.
-    pub(crate) fn next_release(&self) -> Option<Instant> {
-        self.held.peek().map(|held| held.until)
+    /// When the next held request is to be released, or one has waited for too long.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let released_at = self.held.peek().map(|held| held.until);
+        [released_at, self.inflight.overdue_at()].into_iter().flatten().min()
     }
 }

@@ -1,0 +1,199 @@
+//! Who is admitted, from the head of a request alone, whichever door it came through.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use windlass_protocol::FailureCode;
+
+use super::IoWorld;
+use crate::dispatch::{Admitted, Class, Failure, Refusal};
+use crate::operation::{Arguments, Declaration, Estimate, Input, Operation, Secrecy};
+use crate::settings::Settings;
+use crate::telemetry::Asked;
+
+/// What the head of a request asks for.
+pub(crate) struct Ask<'a> {
+    /// The request's name on its connection.
+    pub(crate) id: u64,
+    pub(crate) operation: &'a str,
+    pub(crate) parameters: &'a [(&'a str, &'a str)],
+    /// From `received_at` on; `None` takes the default.
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) class: Class,
+    pub(crate) body: Arrival,
+    pub(crate) received_at: Instant,
+    /// Requests of the same connection that have no answer yet.
+    pub(crate) in_flight: usize,
+}
+
+/// Where the body of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// Read already, so many bytes.
+    Here(u64),
+    /// On its way: so many bytes, or at least so many.
+    Coming(u64),
+}
+
+impl Arrival {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Here(bytes) | Self::Coming(bytes) => bytes,
+        }
+    }
+}
+
+/// A request that is admitted but not complete, or held. Owns what it holds.
+pub(crate) struct Waiting {
+    /// What it was admitted under.
+    pub(super) settings: Arc<Settings>,
+    pub(super) class: Class,
+    pub(super) request: Admitted,
+    /// How long it waits on the I/O side once it is complete.
+    pub(super) hold: Option<Duration>,
+}
+
+impl IoWorld {
+    /// What a refused request asked for, as it is counted.
+    pub(crate) fn asked(&self, operation: &str) -> Asked {
+        let settings = self.settings.load();
+        settings.catalogue.find(operation).map_or(Asked::UNKNOWN, |(entry, _)| entry.index.into())
+    }
+
+    /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
+    pub(crate) fn admit(&self, ask: &Ask<'_>) -> Result<Waiting, Failure> {
+        let settings = self.settings.load_full();
+        let body_bytes = ask.body.bytes();
+        fits_body(body_bytes, &settings)?;
+        let in_flight_max = settings.limits.in_flight_per_connection.get();
+        if ask.in_flight >= in_flight_max as usize {
+            let message =
+                format!("{in_flight_max} requests are in flight on this connection, the most allowed");
+            return Err(Failure::refused(FailureCode::OVERLOADED, message));
+        }
+        let Some((entry, place)) = settings.catalogue.find(ask.operation) else {
+            let known: Vec<_> = settings.catalogue.entries().iter().map(|entry| entry.name()).collect();
+            return Err(Failure::unknown_operation(ask.operation, &known.join(", ")));
+        };
+        let arguments = Arguments::check(entry.operation.declaration(), ask.parameters)?;
+        let estimate = estimate(&entry.operation, &arguments, body_bytes)?;
+        self.fits_work(estimate.work_bytes)?;
+
+        let allowed =
+            ask.deadline.unwrap_or(settings.timeouts.deadline_default).min(settings.timeouts.deadline_max);
+        let hold = entry.operation.hold(&arguments);
+        in_time(estimate.cpu + hold.unwrap_or_default(), allowed)?;
+
+        let admission = &self.workers.bridge.admission;
+        let slots_max = self.slots_max(&settings);
+        let bytes = held_bytes(body_bytes, &estimate);
+        let held = match ask.body {
+            Arrival::Here(_) => admission.hold(bytes, settings.queue.memory_bytes_max)?,
+            Arrival::Coming(_) if admission.slots() >= slots_max => {
+                return Err(Refusal::Slots { limit: slots_max }.into());
+            }
+            Arrival::Coming(_) => {
+                admission.hold_arriving(bytes, body_bytes, settings.queue.memory_bytes_max)?
+            }
+        };
+        let request = Admitted {
+            id: ask.id,
+            entry: place,
+            arguments,
+            input: Input::from(&[][..]),
+            deadline: ask.received_at + allowed,
+            estimate,
+            held,
+        };
+        Ok(Waiting { settings, class: ask.class, request, hold })
+    }
+
+    fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {
+        let limit = self.workers.bridge.budget.work_bytes_max();
+        if work_bytes <= limit {
+            return Ok(());
+        }
+        let message =
+            format!("it needs {work_bytes} bytes of working memory, more than the {limit} there are");
+        Err(Failure::refused(FailureCode::TOO_LARGE, message))
+    }
+
+    /// The same checks for a body that turned out to be of another length than the head said.
+    ///
+    /// # Errors
+    ///
+    /// Why a body of this length cannot be had.
+    pub(super) fn measure(&self, waiting: &mut Waiting, body_bytes: u64) -> Result<(), Failure> {
+        let Waiting { settings, request, hold, .. } = waiting;
+        fits_body(body_bytes, settings)?;
+        let operation = &settings.catalogue.entries()[request.entry].operation;
+        let estimate = estimate(operation, &request.arguments, body_bytes)?;
+        self.fits_work(estimate.work_bytes)?;
+        let left = request.deadline.saturating_duration_since(Instant::now());
+        in_time(estimate.cpu + hold.unwrap_or_default(), left)?;
+        request.held.try_grow_to(held_bytes(body_bytes, &estimate))?;
+        request.held.try_grow_arriving_to(body_bytes)?;
+        request.estimate = estimate;
+        Ok(())
+    }
+}
+
+/// What a request occupies besides its bodies: itself, its parameters, its places in tables. A request with an empty
+/// body is not free either.
+const REQUEST_BYTES: u64 = 512;
+
+fn held_bytes(body_bytes: u64, estimate: &Estimate) -> u64 {
+    REQUEST_BYTES.saturating_add(body_bytes).saturating_add(estimate.output_bytes)
+}
+
+fn estimate(
+    operation: &Arc<dyn Operation>,
+    arguments: &Arguments,
+    body_bytes: u64,
+) -> Result<Estimate, Failure> {
+    operation.estimate(arguments, body_bytes).map_err(|error| Failure { retry_safe: true, ..error.into() })
+}
+
+fn fits_body(body_bytes: u64, settings: &Settings) -> Result<(), Failure> {
+    let limit = settings.limits.body_bytes_max;
+    if body_bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("a body of {body_bytes} bytes is larger than limits.body, {limit} bytes");
+    Err(Failure::refused(FailureCode::TOO_LARGE, message))
+}
+
+fn in_time(least: Duration, allowed: Duration) -> Result<(), Failure> {
+    if !allowed.is_zero() && least <= allowed {
+        return Ok(());
+    }
+    let message = format!(
+        "it takes some {} ms, more than the {} ms until its deadline",
+        least.as_millis(),
+        allowed.as_millis()
+    );
+    Err(Failure::refused(FailureCode::DEADLINE_EXCEEDED, message))
+}
+
+impl Waiting {
+    /// What it asked for, as it is counted.
+    pub(super) fn asked(&self) -> Asked {
+        self.settings.catalogue.entries()[self.request.entry].index.into()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.request.deadline
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.request.id
+    }
+
+    pub(super) fn declaration(&self) -> &Declaration {
+        self.settings.catalogue.entries()[self.request.entry].operation.declaration()
+    }
+
+    pub(super) fn secrecy(&self) -> Secrecy {
+        self.declaration().secrecy
+    }
+}

@@ -1,0 +1,421 @@
+//! What a front door other than the native one is lent: admission, workers and answers under the same laws.
+//!
+//! A door reads its own protocol from a [`Stream`], asks the [`Hall`] with the head of each request, and is given a
+//! [`Ticket`] or a refusal, at once. It reads the body only with a ticket in hand, which owns what the request holds,
+//! and gives it to [`Ticket::submit`]. Dropping a ticket, or the future that it became, means that nobody waits any
+//! more.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use windlass_protocol::FailureCode;
+
+use super::IoWorld;
+use super::admit::{Arrival, Ask, Waiting};
+use super::census::Resident;
+use super::inflight::Crossed;
+use super::stream::{Peer, Stream};
+use crate::dispatch::{
+    Answer, Batch, Class, ClientKey, Failure, HeldBytes, PendingReplies, Replies, StopFlag,
+};
+use crate::lifecycle::Phase;
+use crate::operation::{Arguments, Declaration, Input, Output, Secrecy};
+use crate::settings::Settings;
+use crate::telemetry::{Asked, add, catalogue_json};
+
+/// A protocol that requests come in by, besides the native one.
+pub trait FrontDoor: Send + Sync + 'static {
+    /// The scheme of its addresses, such as `http`.
+    fn scheme(&self) -> &'static str;
+
+    /// The whole life of one connection. It ends by itself in a drain: when every request that arrived before the
+    /// drain is answered. It is dropped with the daemon, and only then.
+    fn serve(&self, stream: Stream, hall: Hall) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// What is said to a connection for which there is no place, before it is closed.
+    fn no_place(&self, failure: &Failure) -> Vec<u8>;
+}
+
+/// One connection's way in. Its place among the connections is freed when it is dropped.
+pub struct Hall {
+    world: Arc<IoWorld>,
+    number: u64,
+    peer: Peer,
+    client_key: ClientKey,
+    n_requests: AtomicU64,
+    in_flight: AtomicUsize,
+    unwritten_bytes: AtomicU64,
+    closed: AtomicBool,
+    _resident: Resident,
+}
+
+/// The head of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// Name of the operation.
+    pub operation: &'a str,
+    /// Names and values, in the order in which they were given.
+    pub parameters: &'a [(&'a str, &'a str)],
+    /// From `received_at` on; `None` takes the default.
+    pub deadline: Option<Duration>,
+    /// Who waits for it.
+    pub class: Class,
+    /// Bytes of the body; `None` where only its end will tell.
+    pub body_bytes: Option<u64>,
+    /// When it was read.
+    pub received_at: Instant,
+}
+
+/// An admitted request whose body may be read.
+pub struct Ticket {
+    waiting: Waiting,
+    /// What was admitted or measured last.
+    body_bytes: u64,
+    request: Unanswered,
+}
+
+/// The final answer to a request.
+pub struct Answered {
+    /// The result, whose bytes are held until they are dropped, or why there is none.
+    pub outcome: Result<Output, Failure>,
+    /// From the bridge to a worker.
+    pub queue_time: Duration,
+    /// On the worker.
+    pub service_time: Duration,
+}
+
+impl Hall {
+    pub(super) fn new(world: Arc<IoWorld>, peer: Peer, number: u64, resident: Resident) -> Self {
+        let client_key = peer.client_key(number, world.settings.load().queue.fair_by);
+        Self {
+            world,
+            number,
+            peer,
+            client_key,
+            n_requests: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
+            unwritten_bytes: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            _resident: resident,
+        }
+    }
+
+    /// Number of the connection, as the logs name it.
+    pub fn connection(&self) -> u64 {
+        self.number
+    }
+
+    /// Who is at the other end, for the log.
+    pub fn peer(&self) -> impl std::fmt::Display {
+        self.peer
+    }
+
+    /// A number for one more request of this connection, from 1 on.
+    pub fn next_request(&self) -> u64 {
+        self.n_requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The settings in force. A request keeps the ones that it is admitted under.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.world.settings.load_full()
+    }
+
+    /// The phase of the daemon, and its changes.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.world.phase.clone()
+    }
+
+    /// The enabled operations as JSON.
+    pub fn catalogue_json(&self) -> Vec<u8> {
+        catalogue_json(&self.world)
+    }
+
+    /// From now on every request is answered `Draining`: the drain has begun, and what arrived before it is read.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Hall::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of results whose last owner has not dropped them.
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.unwritten_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that the door refused by itself.
+    pub fn refused(&self, code: FailureCode) {
+        self.count_refused(Asked::UNKNOWN, &Failure::refused(code, ""));
+    }
+
+    fn count_refused(&self, asked: Asked, failure: &Failure) {
+        self.world.metrics.request_read(asked);
+        self.world.metrics.failed(asked, failure);
+    }
+
+    /// Grants or refuses, at once.
+    ///
+    /// # Errors
+    ///
+    /// Why the request is refused. It is counted.
+    pub fn admit(self: &Arc<Self>, head: &Head<'_>) -> Result<Ticket, Failure> {
+        self.grant(head).inspect_err(|failure| self.count_refused(self.world.asked(head.operation), failure))
+    }
+
+    fn grant(self: &Arc<Self>, head: &Head<'_>) -> Result<Ticket, Failure> {
+        // Cheap, and before anything else: a goodbye has been said.
+        if self.is_closed() {
+            return Err(Failure::draining());
+        }
+        let (unwritten, limit) =
+            (self.unwritten_bytes(), self.world.settings.load().limits.unwritten_bytes_max);
+        if unwritten > limit {
+            let message = format!(
+                "{unwritten} bytes of answers are not read yet on this connection, more than \
+                 limits.unwritten_per_connection, {limit} bytes"
+            );
+            return Err(Failure::refused(FailureCode::OVERLOADED, message));
+        }
+        let waiting = self.world.admit(&Ask {
+            id: 1,
+            operation: head.operation,
+            parameters: head.parameters,
+            deadline: head.deadline,
+            class: head.class,
+            body: match head.body_bytes {
+                Some(0) => Arrival::Here(0),
+                Some(bytes) => Arrival::Coming(bytes),
+                None => Arrival::Coming(0),
+            },
+            received_at: head.received_at,
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+        })?;
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let asked = waiting.asked();
+        self.world.metrics.request_read(asked);
+        let request = Unanswered { hall: Arc::clone(self), asked, answered: false };
+        Ok(Ticket { waiting, body_bytes: head.body_bytes.unwrap_or(0), request })
+    }
+}
+
+impl Ticket {
+    /// The operation, as the operator left it.
+    pub fn declaration(&self) -> &Declaration {
+        self.waiting.declaration()
+    }
+
+    /// The checked parameters.
+    pub fn arguments(&self) -> &Arguments {
+        &self.waiting.request.arguments
+    }
+
+    /// Whether the body has to be read into memory that is wiped.
+    pub fn secrecy(&self) -> Secrecy {
+        self.waiting.secrecy()
+    }
+
+    /// The settings that the request was admitted under.
+    pub fn settings(&self) -> &Settings {
+        &self.waiting.settings
+    }
+
+    /// Makes room for a body of `total` bytes in all, before so many are read. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// Why a body of this length cannot be had. A shorter one may; otherwise the request ends by [`Ticket::fail`].
+    pub fn try_grow(&mut self, total: u64) -> Result<(), Failure> {
+        self.request.hall.world.measure(&mut self.waiting, total)?;
+        self.body_bytes = total;
+        Ok(())
+    }
+
+    /// Ends the request without a result; `failure` is what its client is told.
+    pub fn fail(mut self, failure: &Failure) {
+        self.request.failed(failure);
+    }
+
+    /// The future that is ready when what still arrives or is held has to be answered: `drain.timeout` passed.
+    pub fn stopped(&self) -> impl Future<Output = Failure> + Send + use<> {
+        let mut phase = self.request.hall.phase();
+        async move {
+            reached(&mut phase, Phase::Cancelling).await;
+            drained_away()
+        }
+    }
+
+    /// Waits out the operation's hold if it has one, gives the request to the workers, and waits for the answer.
+    ///
+    /// Dropping the future stops the work: nobody waits for it any more.
+    pub async fn submit(self, input: Input) -> Answered {
+        let Self { waiting, body_bytes, mut request } = self;
+        let hall = Arc::clone(&request.hall);
+        let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
+        add(&hall.world.metrics.bytes_in, input.len() as u64);
+        let (crossed, mut pending) = match hand_over(&hall, waiting, input, length).await {
+            Ok(crossed) => crossed,
+            Err(failure) => return request.refuse(failure),
+        };
+        let stops_when_dropped = RaisedWhenDropped(crossed.stop.clone());
+        let mut phase = hall.phase();
+        let mut overdue_at = crossed.overdue_at;
+        let answer = loop {
+            tokio::select! {
+                biased;
+                replies = &mut pending => break replies.and_then(Replies::into_only),
+                () = reached(&mut phase, Phase::Over) => return request.refuse(Failure::drain_over()),
+                () = wait_until(overdue_at) => {
+                    let now = Instant::now();
+                    if let Some(failure) = crossed.overdue(now) {
+                        return request.refuse(failure);
+                    }
+                    // A worker was quicker; it is the one to answer.
+                    overdue_at = None;
+                }
+            }
+        };
+        drop(stops_when_dropped);
+        let Some(Answer { outcome, queue_time, service_time, held, .. }) = answer else {
+            return request.refuse(Failure::lost());
+        };
+        request.answered = true;
+        match &outcome {
+            Ok(_) => hall.world.metrics.replied(request.asked, 1),
+            Err(failure) => hall.world.metrics.failed(request.asked, failure),
+        }
+        let outcome = outcome.map(|Output(bytes)| {
+            add(&hall.world.metrics.bytes_out, bytes.len() as u64);
+            Output(Bytes::from_owner(Unwritten::new(Arc::clone(&hall), bytes, held)))
+        });
+        Answered { outcome, queue_time, service_time }
+    }
+}
+
+/// Whether a body is as long as the head of its request said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    AsSaid,
+    Found,
+}
+
+/// Takes a request whose body is here over the bridge, once its hold is over.
+async fn hand_over(
+    hall: &Hall,
+    mut waiting: Waiting,
+    input: Input,
+    length: Length,
+) -> Result<(Crossed, PendingReplies), Failure> {
+    let world = &hall.world;
+    if length == Length::Found {
+        world.measure(&mut waiting, input.len() as u64)?;
+        waiting.request.held.shrink_to(input.len() as u64 + waiting.request.estimate.output_bytes);
+    }
+    waiting.request.held.arrived();
+    waiting.request.input = input;
+    if let Some(hold) = waiting.hold.take() {
+        let mut phase = world.phase.clone();
+        tokio::select! {
+            biased;
+            () = reached(&mut phase, Phase::Cancelling) => return Err(drained_away()),
+            () = tokio::time::sleep(hold) => {}
+        }
+    }
+    let Waiting { settings, class, request, .. } = waiting;
+    let slot = world.workers.bridge.admission.enter(world.slots_max(&settings))?;
+    let output_bytes_max = settings.limits.body_bytes_max;
+    let (now, deadline) = (Instant::now(), request.deadline);
+    let overdue_at = Some(deadline.min(now + settings.queue.wait_max));
+    let (mut batch, pending) = Batch::new(settings, hall.client_key, class, output_bytes_max);
+    let stop = batch.push(request, slot, now);
+    world.workers.submit(batch);
+    Ok((Crossed { stop, queued_at: now, deadline, overdue_at }, pending))
+}
+
+/// What has not reached the workers when `drain.timeout` passes.
+fn drained_away() -> Failure {
+    Failure { retry_safe: true, ..Failure::drain_over() }
+}
+
+/// For ever where there is no instant.
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the daemon has come to `phase`, or beyond.
+async fn reached(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
+    // The sender goes with the supervisor, which ends after every phase.
+    drop(phase.wait_for(|phase| *phase >= at_least).await);
+}
+
+/// A request that is owed an answer. Dropped without one, its client has left.
+struct Unanswered {
+    hall: Arc<Hall>,
+    asked: Asked,
+    answered: bool,
+}
+
+impl Unanswered {
+    fn failed(&mut self, failure: &Failure) {
+        if !std::mem::replace(&mut self.answered, true) {
+            self.hall.world.metrics.failed(self.asked, failure);
+        }
+    }
+
+    fn refuse(&mut self, failure: Failure) -> Answered {
+        self.failed(&failure);
+        Answered { outcome: Err(failure), queue_time: Duration::ZERO, service_time: Duration::ZERO }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.hall.world.metrics.unanswered(self.asked);
+        }
+        self.hall.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Nobody waits for the job once this is dropped; raising the flag of a job that has ended does nothing.
+struct RaisedWhenDropped(StopFlag);
+
+impl Drop for RaisedWhenDropped {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}
+
+/// A result on its way out; what it holds is freed with its last owner, which is when it is written.
+struct Unwritten {
+    hall: Arc<Hall>,
+    bytes: Bytes,
+    _held: HeldBytes,
+}
+
+impl Unwritten {
+    fn new(hall: Arc<Hall>, bytes: Bytes, held: HeldBytes) -> Self {
+        hall.unwritten_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Self { hall, bytes, _held: held }
+    }
+}
+
+impl AsRef<[u8]> for Unwritten {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.hall.unwritten_bytes.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,199 @@
+//! The body of a request, read with its ticket in hand, into the memory that the worker will use.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use windlass_actors::operation::{Input, Secrecy};
+use windlass_actors::{Failure, Ticket};
+use windlass_protocol::limits::SKIP_BYTES_MAX;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::problem::Problem;
+
+/// What is made room for at once when only the end of a body will tell its length.
+const GROW_BYTES: u64 = 64 * 1024;
+
+/// What a peer has to send within `timeouts.read` to count as making progress, unless it is less that is missing.
+const PROGRESS_BYTES: usize = 64 * 1024;
+
+/// How long a refused body is waited for.
+const SKIP_TIME_MAX: Duration = Duration::from_millis(250);
+
+/// A request that ends before its body is read.
+pub(super) struct Refused {
+    pub(super) problem: Problem,
+    /// What still comes, where it may be skipped.
+    pub(super) rest: Option<Incoming>,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, rest: None }
+    }
+}
+
+/// The memory of a body.
+enum Memory {
+    Open(Vec<u8>),
+    Secret(Zeroizing<Vec<u8>>),
+}
+
+impl Memory {
+    fn new(secrecy: Secrecy, capacity: usize) -> Self {
+        match secrecy {
+            Secrecy::Open => Self::Open(Vec::with_capacity(capacity)),
+            Secrecy::Secret => Self::Secret(Zeroizing::new(Vec::with_capacity(capacity))),
+        }
+    }
+
+    fn bytes(&self) -> &Vec<u8> {
+        match self {
+            Self::Open(bytes) => bytes,
+            Self::Secret(bytes) => bytes,
+        }
+    }
+
+    /// Moves to memory of exactly this size; what a secret leaves behind is wiped.
+    fn grow(&mut self, capacity: usize) {
+        match self {
+            Self::Open(bytes) => bytes.reserve_exact(capacity - bytes.len()),
+            Self::Secret(bytes) => {
+                let mut grown = Zeroizing::new(Vec::with_capacity(capacity));
+                grown.extend_from_slice(bytes);
+                *bytes = grown;
+            }
+        }
+    }
+
+    fn append(&mut self, piece: Bytes) {
+        match self {
+            Self::Open(bytes) => bytes.extend_from_slice(&piece),
+            Self::Secret(bytes) => {
+                bytes.extend_from_slice(&piece);
+                // hyper's own buffer is wiped where nothing else is in it.
+                if let Ok(mut piece) = piece.try_into_mut() {
+                    piece.zeroize();
+                }
+            }
+        }
+    }
+}
+
+impl From<Memory> for Input {
+    fn from(memory: Memory) -> Self {
+        match memory {
+            Memory::Open(bytes) => Self::Shared(bytes.into()),
+            Memory::Secret(bytes) => Self::Secret(bytes),
+        }
+    }
+}
+
+/// Reads the whole body. Polling it for the first time is what answers `Expect: 100-continue`.
+///
+/// # Errors
+///
+/// Why the request ends here; its ticket is gone then.
+pub(super) async fn read(mut ticket: Ticket, mut body: Incoming) -> Result<(Ticket, Input), Refused> {
+    let known = body.size_hint().exact();
+    // Nothing is allocated before something comes: a head may promise much.
+    let mut memory = Memory::new(ticket.secrecy(), 0);
+    let mut room = known.unwrap_or(0);
+    let read_timeout = ticket.settings().timeouts.read;
+    let stopped = ticket.stopped();
+    tokio::pin!(stopped);
+    let (mut since, mut progress) = (Instant::now(), 0);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = tokio::time::timeout_at((since + read_timeout).into(), body.frame()) => frame,
+            failure = &mut stopped => {
+                ticket.fail(&failure);
+                return Err(Problem::from(&failure).and_close().into());
+            }
+        };
+        let frame = match frame {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(broken(ticket, &error).into()),
+            Err(_) => return Err(too_slow(ticket).into()),
+        };
+        let Ok(piece) = frame.into_data() else { continue };
+        progress += piece.len();
+        if progress >= PROGRESS_BYTES {
+            (since, progress) = (Instant::now(), 0);
+        }
+        let needed = (memory.bytes().len() + piece.len()) as u64;
+        if needed > room {
+            room = match make_room(&mut ticket, needed, room) {
+                Ok(room) => room,
+                Err(failure) => {
+                    ticket.fail(&failure);
+                    return Err(Refused { problem: Problem::from(&failure), rest: Some(body) });
+                }
+            };
+        }
+        let capacity = usize::try_from(room).unwrap_or(usize::MAX);
+        if memory.bytes().capacity() < capacity {
+            memory.grow(capacity);
+        }
+        memory.append(piece);
+    }
+    Ok((ticket, memory.into()))
+}
+
+/// Twice the room if that is to be had, else what is needed.
+fn make_room(ticket: &mut Ticket, needed: u64, room: u64) -> Result<u64, Failure> {
+    let limit = ticket.settings().limits.body_bytes_max;
+    let wanted = room.saturating_mul(2).max(GROW_BYTES).min(limit);
+    if wanted > needed && ticket.try_grow(wanted).is_ok() {
+        return Ok(wanted);
+    }
+    ticket.try_grow(needed).map(|()| needed)
+}
+
+fn broken(ticket: Ticket, error: &hyper::Error) -> Problem {
+    let problem =
+        Problem::of_http(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")).and_close();
+    ticket.fail(&Failure::refused(problem.code, problem.detail.clone()));
+    problem
+}
+
+fn too_slow(ticket: Ticket) -> Problem {
+    let detail = "no progress within the body; timeouts.read passed";
+    let problem = Problem::of_http(StatusCode::REQUEST_TIMEOUT, detail).and_close();
+    ticket.fail(&Failure::refused(problem.code, detail));
+    problem
+}
+
+/// Whether the rest of a refused body was thrown away, so that the connection can be kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Skipped {
+    Whole,
+    /// The peer is still sending.
+    Partly,
+}
+
+/// Throws a refused body away where that costs little, for a peer that reads no answer before it has sent all of it.
+pub(super) async fn skip(mut body: Incoming) -> Skipped {
+    if body.is_end_stream() {
+        return Skipped::Whole;
+    }
+    if body.size_hint().lower() > SKIP_BYTES_MAX {
+        return Skipped::Partly;
+    }
+    let until = Instant::now() + SKIP_TIME_MAX;
+    let mut skipped = 0;
+    loop {
+        match tokio::time::timeout_at(until.into(), body.frame()).await {
+            Ok(None) => return Skipped::Whole,
+            Ok(Some(Ok(frame))) => skipped += frame.data_ref().map_or(0, Bytes::len) as u64,
+            Ok(Some(Err(_))) | Err(_) => return Skipped::Partly,
+        }
+        if skipped > SKIP_BYTES_MAX {
+            return Skipped::Partly;
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One call of an operation: admitted from its head, its body read, its result on the way back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Request, Response};
+use windlass_actors::operation::Output;
+use windlass_actors::{Answered, Head, Ticket};
+
+use super::body::{Refused, read};
+use super::problem::Problem;
+use super::request::{Asked, traceparent};
+use super::service::Answer;
+use super::visit::Visit;
+
+/// A line of text, without a newline at its end: the result is exactly what the operation returned.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const BINARY: &str = "application/octet-stream";
+
+/// How long the request waited and ran (W3C Server Timing), milliseconds.
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// An admitted call.
+pub(super) struct Call {
+    visit: Arc<Visit>,
+    ticket: Ticket,
+    request: String,
+    traceparent: Option<String>,
+    content_type: &'static str,
+}
+
+impl Call {
+    /// Admits or refuses from the head alone.
+    ///
+    /// # Errors
+    ///
+    /// What the client is told.
+    pub(super) fn admit(visit: &Arc<Visit>, request: &Request<Incoming>, id: &str) -> Result<Self, Problem> {
+        let received_at = Instant::now();
+        let asked = Asked::read(request).inspect_err(|problem| visit.hall.refused(problem.code))?;
+        let ticket = visit
+            .hall
+            .admit(&Head {
+                operation: &asked.operation,
+                parameters: &asked.parameters(),
+                deadline: asked.deadline,
+                class: asked.class,
+                body_bytes: request.body().size_hint().exact(),
+                received_at,
+            })
+            .map_err(|failure| Problem::from(&failure))?;
+        let is_text = ticket.declaration().result.is_text(ticket.arguments());
+        Ok(Self {
+            visit: Arc::clone(visit),
+            ticket,
+            request: id.to_owned(),
+            traceparent: traceparent(request.headers()).map(str::to_owned),
+            content_type: if is_text { TEXT } else { BINARY },
+        })
+    }
+
+    /// Reads the body, has the work done, and answers. Dropping the future means that the client has left.
+    pub(super) async fn run(self, body: Incoming) -> (Result<Answer, Problem>, Option<Incoming>) {
+        let Self { visit, ticket, request, traceparent, content_type } = self;
+        let operation = ticket.declaration().name;
+        let (ticket, input) = match read(ticket, body).await {
+            Ok(complete) => complete,
+            Err(Refused { problem, rest }) => return (Err(problem), rest),
+        };
+        let Answered { outcome, queue_time, service_time } = ticket.submit(input).await;
+        tracing::debug!(
+            connection = visit.hall.connection(),
+            request,
+            operation,
+            traceparent,
+            code = outcome.as_ref().err().map(|failure| failure.code.name()),
+            queue_us = micros(queue_time),
+            service_us = micros(service_time),
+            "request answered"
+        );
+        let outcome = match outcome {
+            Ok(Output(bytes)) => {
+                let mut answer = result(bytes, content_type);
+                let timing =
+                    format!("queue;dur={}, service;dur={}", millis(queue_time), millis(service_time));
+                let timing = HeaderValue::try_from(timing).expect("words and digits are visible");
+                answer.headers_mut().insert(SERVER_TIMING, timing);
+                Ok(answer)
+            }
+            Err(failure) => Err(Problem::from(&failure)),
+        };
+        (outcome, None)
+    }
+}
+
+fn result(bytes: Bytes, content_type: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(bytes));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds with the microseconds behind the point.
+fn millis(duration: Duration) -> String {
+    format!("{}.{:03}", duration.as_millis(), duration.as_micros() % 1000)
+}

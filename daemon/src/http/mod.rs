@@ -1,0 +1,51 @@
+//! HTTP: one more front door, for curl and for everything without a client library.
+//!
+//! It ends in the same admission, workers and answers as the native protocol, through the [`Hall`] that the actors
+//! lend it; nothing here queues, computes or decides who is admitted. hyper reads and writes HTTP itself; what is
+//! here decides when a body is read, how long anybody is waited for, and how a connection ends.
+
+mod body;
+mod call;
+mod guard;
+mod openapi;
+mod problem;
+mod request;
+mod service;
+mod visit;
+mod wire;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use windlass_actors::{Failure, FrontDoor, Hall, Stream};
+
+pub use guard::Hosts;
+
+use problem::Problem;
+
+/// The door, with what its operator says of it.
+pub struct Http {
+    hosts: Arc<Hosts>,
+}
+
+impl Http {
+    /// A door that is reached under these names, besides the loopback ones.
+    pub fn new(hosts: Hosts) -> Self {
+        Self { hosts: Arc::new(hosts) }
+    }
+}
+
+impl FrontDoor for Http {
+    fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    fn serve(&self, stream: Stream, hall: Hall) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(visit::run(stream, hall, Arc::clone(&self.hosts)))
+    }
+
+    fn no_place(&self, failure: &Failure) -> Vec<u8> {
+        // Who is turned away at the door is told so as the server's state, not as the client's rate.
+        Problem { status: hyper::StatusCode::SERVICE_UNAVAILABLE, ..Problem::from(failure) }.to_words()
+    }
+}

@@ -1,0 +1,175 @@
+//! From a request to its answer: which resource is meant, and what every answer has in common.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Version};
+
+use super::body::{Skipped, skip};
+use super::call::Call;
+use super::openapi;
+use super::problem::Problem;
+use super::request::CALL;
+use super::visit::{Serving, Visit};
+
+/// Names a request as the log does.
+const WINDLASS_REQUEST: HeaderName = HeaderName::from_static("windlass-request");
+const NOSNIFF: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+
+/// Longest target of a request, bytes. The longest value of a parameter, every byte of it percent-encoded, fits.
+const TARGET_BYTES_MAX: usize = 16 * 1024;
+
+const OPERATIONS: &str = "/v1/operations";
+const OPENAPI: &str = "/v1/openapi.json";
+
+/// What an answer is made of.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) visit: Arc<Visit>,
+}
+
+/// What is decided of a request before anything is awaited.
+enum Step {
+    Answer(Answer),
+    /// Something is wrong with the HTTP of it.
+    Fault(Problem),
+    /// Refused, and counted already.
+    Refused(Problem),
+    Run(Box<Call>),
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    /// Decides at once, in the order in which requests were read; only then the body is looked at.
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let serving = Serving::begin(Arc::clone(&self.visit));
+        let id = format!("{}-{}", self.visit.hall.connection(), self.visit.hall.next_request());
+        let step = self.decide(&request, &id);
+        Box::pin(answer(request, step, serving, id))
+    }
+}
+
+impl Service {
+    fn decide(&self, request: &Request<Incoming>, id: &str) -> Step {
+        let visit = &self.visit;
+        if let Err(problem) = visit.hosts.check(request.uri(), request.headers(), visit.local) {
+            return Step::Fault(problem);
+        }
+        if visit.has_both_lengths(request) {
+            let detail = "both Content-Length and Transfer-Encoding say how long the body is";
+            return Step::Fault(Problem::of_http(StatusCode::BAD_REQUEST, detail).and_close());
+        }
+        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        if target > TARGET_BYTES_MAX {
+            let detail = format!("a target of {target} bytes is longer than {TARGET_BYTES_MAX} bytes");
+            return Step::Fault(Problem::of_http(StatusCode::URI_TOO_LONG, detail));
+        }
+        let path = request.uri().path();
+        let allowed = match path {
+            OPERATIONS | OPENAPI => "GET, HEAD, OPTIONS",
+            "*" => "GET, HEAD, POST, OPTIONS",
+            _ if path.strip_prefix(CALL).is_some_and(|name| !name.is_empty() && !name.contains('/')) => {
+                "POST, OPTIONS"
+            }
+            _ => {
+                let detail = "no such resource; there are POST /v1/call/{operation}, GET /v1/operations and \
+                              GET /v1/openapi.json";
+                return Step::Fault(Problem::of_http(StatusCode::NOT_FOUND, detail));
+            }
+        };
+        match (request.method(), path) {
+            (&Method::OPTIONS, _) => Step::Answer(options(allowed)),
+            (&Method::GET | &Method::HEAD, OPERATIONS) => Step::Answer(json(visit.hall.catalogue_json())),
+            (&Method::GET | &Method::HEAD, OPENAPI) => {
+                Step::Answer(json(openapi::document(&visit.hall.settings())))
+            }
+            (&Method::POST, path) if path.starts_with(CALL) => match Call::admit(visit, request, id) {
+                Ok(call) => Step::Run(Box::new(call)),
+                Err(problem) => Step::Refused(problem),
+            },
+            (method, _) => {
+                let detail = format!("there is no {method} of this resource, only {allowed}");
+                let problem = Problem::of_http(StatusCode::METHOD_NOT_ALLOWED, detail);
+                Step::Fault(Problem { allow: Some(allowed), ..problem })
+            }
+        }
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    step: Step,
+    serving: Serving,
+    id: String,
+) -> Result<Answer, Infallible> {
+    let (head, body) = request.into_parts();
+    let expects_continue = head.headers.contains_key(EXPECT);
+    let (outcome, rest) = match step {
+        Step::Answer(answer) => (Ok(answer), Some(body)),
+        Step::Fault(problem) => {
+            serving.visit().hall.refused(problem.code);
+            (Err(problem), Some(body))
+        }
+        Step::Refused(problem) => (Err(problem), Some(body)),
+        Step::Run(call) => call.run(body).await,
+    };
+    let version = head.version;
+    let rest = rest.filter(|rest| version < Version::HTTP_2 && !rest.is_end_stream());
+    let skipped = match rest {
+        None => Skipped::Whole,
+        // Who waits for a 100 sends nothing, and is not told to.
+        Some(_) if expects_continue => Skipped::Partly,
+        Some(rest) => skip(rest).await,
+    };
+    let mut answer = match outcome {
+        Ok(answer) => answer,
+        Err(problem) => {
+            let visit = serving.visit();
+            tracing::debug!(
+                connection = visit.hall.connection(),
+                request = id,
+                status = problem.status.as_u16(),
+                code = problem.code.name(),
+                detail = %problem.detail.escape_debug(),
+                "request refused or failed"
+            );
+            problem.into_response(&id)
+        }
+    };
+    let headers = answer.headers_mut();
+    headers.insert(WINDLASS_REQUEST, HeaderValue::try_from(id).expect("digits and a dash are visible"));
+    headers.insert(NOSNIFF.0, NOSNIFF.1);
+    if version >= Version::HTTP_2 {
+        // RFC 9113 §8.2.2: there is no such thing there.
+        headers.remove(CONNECTION);
+    } else if skipped == Skipped::Partly || serving.visit().is_last() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
+}
+
+fn json(body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::from(body));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// Nothing is said of origins: no foreign one may ask.
+fn options(allowed: &'static str) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
