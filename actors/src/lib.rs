@@ -13,6 +13,7 @@ pub mod settings;
 pub mod units;
 
 mod lifecycle;
+mod pulse;
 mod supervisor;
 mod sync;
 
@@ -25,6 +26,7 @@ pub use cpu::PoolError;
 pub use dispatch::{Class, Failure};
 pub use io::{Answered, BindError, FrontDoor, Hall, Head, LINGER, Stream, Ticket};
 pub use lifecycle::Phase;
+pub use pulse::{Pulse, Sketch, Stall};
 pub use supervisor::{DoorPlan, Ending, Observation, Order, Plan, StartError, Supervisor};
 pub use telemetry::{
     DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot, RequestsSnapshot,

@@ -111,6 +111,28 @@ pub enum ListenAddress {
     Unix(UnixAddress),
 }
 
+/// Where a listener's socket comes from. Every door takes a list of them.
+#[derive(Debug)]
+pub enum ListenSource {
+    /// It is bound here, and closed at the end with its backlog accepted and its file removed.
+    Address(ListenAddress),
+    /// The service manager bound it and keeps it: what nobody has accepted when the drain begins waits for the next
+    /// process.
+    ActivatedTcp {
+        /// This process's end.
+        socket: std::net::TcpListener,
+        /// Where it is bound.
+        address: SocketAddr,
+    },
+    /// The same for a Unix socket, whose file is never touched.
+    ActivatedUnix {
+        /// This process's end.
+        socket: std::os::unix::net::UnixListener,
+        /// Where its file stands; rights and owners are the service manager's business.
+        address: UnixAddress,
+    },
+}
+
 /// A Unix socket's place and rights, both in force from the first moment it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixAddress {

@@ -15,7 +15,8 @@ use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Failure};
 use crate::io::{BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::settings::{ListenAddress, PoolSettings, Settings};
+use crate::pulse::Pulse;
+use crate::settings::{DrainSettings, ListenSource, PoolSettings, Settings};
 use crate::telemetry::{Metrics, Observer, add, nanos};
 
 /// Restarts of listeners within [`RESTART_WINDOW`] before the daemon gives up, so that systemd starts it afresh.
@@ -35,7 +36,7 @@ pub struct Plan {
     /// The CPU world.
     pub pool: PoolSettings,
     /// Where to listen for the native protocol.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<ListenSource>,
     /// Where to listen for others.
     pub doors: Vec<DoorPlan>,
     /// Names of all operations that the program knows, in the order of their
@@ -50,7 +51,7 @@ pub struct DoorPlan {
     /// Speaks it.
     pub door: Arc<dyn FrontDoor>,
     /// Where to listen for it.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<ListenSource>,
 }
 
 /// A daemon that could not be started.
@@ -78,6 +79,9 @@ pub enum Order {
     Reload(Box<Settings>),
     /// Log what every worker is doing.
     Report,
+    /// Take no job any more, as a bridge with a lost wake-up would: for the tests of the watchdog.
+    #[cfg(feature = "faults")]
+    Stick,
 }
 
 /// How the daemon ended.
@@ -96,7 +100,7 @@ pub enum Ending {
 pub enum Observation {
     /// A phase was entered.
     Entered(Phase),
-    /// A drain goes on.
+    /// A drain goes on. Told as each phase of it begins, and then again and again.
     Waiting {
         /// Connections that are not closed yet.
         connections: usize,
@@ -104,27 +108,25 @@ pub enum Observation {
         requests: usize,
         /// Until the current phase ends.
         left: Duration,
+        /// Until the drain is over, however it goes: the rest of this phase and all that may follow it.
+        over_in: Duration,
     },
 }
 
-/// An address, and what is spoken there.
-#[derive(Clone)]
+/// A socket, and what is spoken there.
 struct Entrance {
-    address: ListenAddress,
+    source: ListenSource,
     door: Door,
-}
-
-impl std::fmt::Display for Entrance {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.door.name(&self.address))
-    }
 }
 
 /// The actor that starts, watches and ends all others.
 pub struct Supervisor {
     world: Arc<IoWorld>,
     lifecycle: Lifecycle,
-    listeners: JoinSet<(Entrance, Result<(), ListenerError>)>,
+    /// Each ends with its place in `entrances`.
+    listeners: JoinSet<(usize, Result<(), ListenerError>)>,
+    entrances: Vec<Entrance>,
+    /// Where each of the entrances is, as the client writes it.
     addresses: Vec<String>,
     restarts: Restarts,
 }
@@ -136,17 +138,19 @@ impl Supervisor {
     ///
     /// The first thing that cannot be had; nothing is left running then.
     pub fn start(plan: Plan) -> Result<Self, StartError> {
-        let native = plan.listen.into_iter().map(|address| Entrance { address, door: Door::Native });
+        let native = plan.listen.into_iter().map(|source| Entrance { source, door: Door::Native });
         let others = plan.doors.into_iter().flat_map(|DoorPlan { door, listen }| {
-            let entrance = move |address| Entrance { address, door: Door::Other(Arc::clone(&door)) };
+            let entrance = move |source| Entrance { source, door: Door::Other(Arc::clone(&door)) };
             listen.into_iter().map(entrance)
         });
-        let bound = native
-            .chain(others)
-            .map(|entrance| Ok((BoundListener::bind(&entrance.address)?, entrance.door)))
-            .collect::<Result<Vec<(BoundListener, Door)>, BindError>>()?;
-        let addresses: Vec<String> =
-            bound.iter().map(|(bound, door)| door.name(&bound.local_address())).collect();
+        let entrances: Vec<Entrance> = native.chain(others).collect();
+        let bound = entrances
+            .iter()
+            .map(|entrance| BoundListener::bind(&entrance.source))
+            .collect::<Result<Vec<BoundListener>, BindError>>()?;
+        let addresses: Vec<String> = std::iter::zip(&bound, &entrances)
+            .map(|(bound, entrance)| entrance.door.name(&bound.local_address()))
+            .collect();
         let n_workers = plan.pool.threads.get();
         let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
         let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
@@ -168,10 +172,16 @@ impl Supervisor {
                 .unwrap_or_default(),
             n_workers,
         });
-        let mut supervisor =
-            Self { world, lifecycle, listeners: JoinSet::new(), addresses, restarts: Restarts::default() };
-        for (bound, door) in bound {
-            supervisor.listen(bound, door).map_err(|error| StartError::Listen(error.to_string()))?;
+        let mut supervisor = Self {
+            world,
+            lifecycle,
+            listeners: JoinSet::new(),
+            entrances,
+            addresses,
+            restarts: Restarts::default(),
+        };
+        for (place, listener) in bound.into_iter().enumerate() {
+            supervisor.listen(place, listener).map_err(|error| StartError::Listen(error.to_string()))?;
         }
         Ok(supervisor)
     }
@@ -204,6 +214,8 @@ impl Supervisor {
                     None => break false,
                     Some(Order::Reload(settings)) => self.reload(*settings),
                     Some(Order::Report) => self.report(),
+                    #[cfg(feature = "faults")]
+                    Some(Order::Stick) => self.world.workers.bridge.stick(),
                 },
                 Some(ended) = self.listeners.join_next() => {
                     if !self.restart(ended) {
@@ -220,23 +232,26 @@ impl Supervisor {
         if failed && ending == Ending::Clean { Ending::Failed } else { ending }
     }
 
-    fn listen(&mut self, bound: BoundListener, door: Door) -> Result<(), ListenerError> {
-        let entrance = Entrance { address: bound.address.clone(), door: door.clone() };
-        tracing::info!(address = door.name(&bound.local_address()), "listening");
+    /// How the workers are, for a watchdog.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(Arc::clone(&self.world))
+    }
+
+    fn listen(&mut self, place: usize, bound: BoundListener) -> Result<(), ListenerError> {
+        tracing::info!(address = self.addresses[place], "listening");
+        let door = self.entrances[place].door.clone();
         let listener = Listener::new(Arc::clone(&self.world), door, bound)?;
-        self.listeners.spawn(async move { (entrance, listener.run().await) });
+        self.listeners.spawn(async move { (place, listener.run().await) });
         Ok(())
     }
 
     /// Starts a listener again that has ended by itself. Whether that may still be tried.
-    fn restart(
-        &mut self,
-        ended: Result<(Entrance, Result<(), ListenerError>), tokio::task::JoinError>,
-    ) -> bool {
-        let entrance = match ended {
-            Ok((entrance, result)) => {
-                tracing::error!(address = %entrance, error = ?result.err(), "a listener ended; starting it again");
-                entrance
+    fn restart(&mut self, ended: Result<(usize, Result<(), ListenerError>), tokio::task::JoinError>) -> bool {
+        let place = match ended {
+            Ok((place, result)) => {
+                let address = &self.addresses[place];
+                tracing::error!(address, error = ?result.err(), "a listener ended; starting it again");
+                place
             }
             Err(error) => {
                 // Its address went with it; the daemon cannot serve all of its addresses any more.
@@ -246,14 +261,14 @@ impl Supervisor {
         };
         add(&self.world.metrics.listener_restarts, 1);
         while self.restarts.allows(Instant::now()) {
-            let listening =
-                BoundListener::bind(&entrance.address).map_err(|error| error.to_string()).and_then(|bound| {
-                    self.listen(bound, entrance.door.clone()).map_err(|error| error.to_string())
-                });
+            let listening = BoundListener::bind(&self.entrances[place].source)
+                .map_err(|error| error.to_string())
+                .and_then(|bound| self.listen(place, bound).map_err(|error| error.to_string()));
             match listening {
                 Ok(()) => return true,
                 Err(error) => {
-                    tracing::error!(address = %entrance, error, "the listener cannot be started again");
+                    let address = &self.addresses[place];
+                    tracing::error!(address, error, "the listener cannot be started again");
                 }
             }
         }
@@ -303,14 +318,15 @@ impl Supervisor {
         let drain = self.world.settings.load().drain.clone();
         if !drain.quiet.is_zero() {
             self.enter(Phase::Quiet, observe);
-            tokio::time::sleep(drain.quiet).await;
+            self.quiet(&drain, observe).await;
         }
         // Nobody is listened to any more; what still comes over the channel must not hold its senders up.
         orders.close();
 
         self.enter(Phase::Draining, observe);
         let begun_at = Instant::now();
-        if self.emptied(begun_at + drain.timeout, observe).await {
+        let after = drain.cancel_grace + LAST_WORDS;
+        if self.emptied(begun_at + drain.timeout, after, observe).await {
             tracing::info!(took_ms = millis(begun_at.elapsed()), "drained");
             return Ending::Clean;
         }
@@ -324,14 +340,14 @@ impl Supervisor {
         let bridge = &self.world.workers.bridge;
         bridge.stop_everything();
         bridge.fail_waiting(&Failure { retry_safe: true, ..Failure::drain_over() });
-        if !self.emptied(Instant::now() + drain.cancel_grace, observe).await {
+        if !self.emptied(Instant::now() + drain.cancel_grace, LAST_WORDS, observe).await {
             self.enter(Phase::Over, observe);
             tracing::error!(
                 grace_ms = millis(drain.cancel_grace),
                 connections = self.world.census.open(),
                 "drain.cancel_grace passed; answering for what still runs"
             );
-            self.emptied(Instant::now() + LAST_WORDS, observe).await;
+            self.emptied(Instant::now() + LAST_WORDS, Duration::ZERO, observe).await;
         }
         Ending::Incomplete
     }
@@ -343,8 +359,38 @@ impl Supervisor {
         observe(Observation::Entered(phase));
     }
 
-    /// Waits until nobody is connected any more, at most until `deadline`, and says now and then for whom.
-    async fn emptied(&mut self, deadline: Instant, observe: &mut impl FnMut(Observation)) -> bool {
+    /// Serves on for as long as `drain.quiet` says.
+    async fn quiet(&self, drain: &DrainSettings, observe: &mut impl FnMut(Observation)) {
+        let deadline = Instant::now() + drain.quiet;
+        let after = drain.timeout + drain.cancel_grace + LAST_WORDS;
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                return;
+            }
+            self.tell_waiting(deadline - now, after, observe);
+            tokio::time::sleep_until(deadline.min(now + REPORT_EVERY).into()).await;
+        }
+    }
+
+    fn tell_waiting(&self, left: Duration, after: Duration, observe: &mut impl FnMut(Observation)) {
+        observe(Observation::Waiting {
+            connections: self.world.census.open(),
+            requests: self.world.workers.bridge.admission.slots(),
+            left,
+            over_in: left + after,
+        });
+    }
+
+    /// Waits until nobody is connected any more, at most until `deadline`, and says now and then for whom. `after` is
+    /// what the drain may take beyond `deadline`.
+    async fn emptied(
+        &mut self,
+        deadline: Instant,
+        after: Duration,
+        observe: &mut impl FnMut(Observation),
+    ) -> bool {
+        self.tell_waiting(deadline.saturating_duration_since(Instant::now()), after, observe);
         let Self { world, listeners, .. } = self;
         let all_gone = async {
             // A listener hands over its backlog before it ends, so the census is complete only after the last.
@@ -368,7 +414,7 @@ impl Supervisor {
                 left_ms = millis(left),
                 "still waiting for requests in flight"
             );
-            observe(Observation::Waiting { connections, requests, left });
+            observe(Observation::Waiting { connections, requests, left, over_in: left + after });
         }
     }
 }

@@ -6,13 +6,17 @@ pub mod exit;
 pub mod http;
 pub mod log;
 pub mod operations;
-pub mod systemd;
 
 mod admin;
 mod catalogue;
+mod doors;
+#[cfg(feature = "generate")]
+mod generate;
 mod reload;
 mod runtime;
 mod signals;
+mod systemd;
+mod watchdog;
 
 use std::env;
 use std::process::ExitCode;
@@ -20,16 +24,18 @@ use std::sync::Arc;
 
 use clap::Parser;
 use tokio::sync::mpsc;
-use windlass_actors::settings::ListenAddress;
-use windlass_actors::{DoorPlan, Ending, Observation, Phase, Plan, StartError, Supervisor};
+use windlass_actors::{DoorPlan, Ending, Plan, StartError, Supervisor};
 
 use admin::{Admin, AdminError};
 use args::Arguments;
 use config::{Config, Machine, Sources};
+use doors::{Activated, Doors};
 use exit::Exit;
 use http::{Hosts, Http};
 use reload::Reloader;
 use signals::Signals;
+use systemd::ServiceManager;
+use watchdog::Watchdog;
 
 /// Orders from signals that the supervisor has not taken yet; they are few and it is quick.
 const ORDERS_MAX: usize = 16;
@@ -41,6 +47,10 @@ pub fn main() -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return say(Exit::Failed, format_args!("cannot handle signals: {error}")),
     };
+    #[cfg(feature = "generate")]
+    if let Some(done) = generate::asked_for::<Arguments>("8") {
+        return done;
+    }
     let arguments = Arguments::parse();
     let sources = Sources::new(arguments.config.clone(), env::vars_os(), arguments.set.clone());
     let machine = Machine::here();
@@ -50,12 +60,19 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(problems) => return say(Exit::BadConfiguration, format_args!("{problems}")),
     };
+    let mut doors = match Activated::take().and_then(|activated| Doors::new(&config.listen, activated)) {
+        Ok(doors) => doors,
+        Err(error) => return say(Exit::BadConfiguration, format_args!("{error}")),
+    };
     let journal_stream = env::var("JOURNAL_STREAM").ok();
     let (log, _flushed_at_the_end) = match log::init(&config.log, journal_stream.as_deref()) {
         Ok(log) => log,
         Err(error) => return say(Exit::BadConfiguration, format_args!("{error}")),
     };
     runtime::prepare_process(&config);
+    for key in &doors.replaced {
+        tracing::warn!(key, "not used: the service manager hands over other sockets, by windlass*.socket");
+    }
     let io = match runtime::start(&config.io) {
         Ok(io) => io,
         Err(error) => {
@@ -65,7 +82,7 @@ pub fn main() -> ExitCode {
     };
 
     // Before all else, so that it can be seen that the daemon is starting.
-    let admin = match config.listen.admin.map(|address| Admin::start(address, log.clone())).transpose() {
+    let admin = match doors.admin.take().map(|source| Admin::start(source, log.clone())).transpose() {
         Ok(admin) => admin,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -77,22 +94,25 @@ pub fn main() -> ExitCode {
     };
 
     let exit = io.block_on(async {
-        let supervisor = match Supervisor::start(plan(&config)) {
+        let manager = Arc::new(ServiceManager::default());
+        let supervisor = match Supervisor::start(plan(&config, doors)) {
             Ok(supervisor) => supervisor,
             Err(error) => return cannot_start(&error),
         };
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        if let Err(error) = signals.deliver(orders, Reloader::new(sources, machine, config, log)) {
+        let reloader = Reloader::new(sources, machine, config, log);
+        if let Err(error) = signals.deliver(orders, reloader, Arc::clone(&manager)) {
             tracing::error!(%error, "cannot start the signal thread");
             return Exit::Failed;
         }
         if let Some(admin) = &admin {
             admin.show(supervisor.observer());
         }
-        systemd::ready();
-        systemd::status("serving");
+        manager.ready();
+        let watchdog = Watchdog::new(supervisor.pulse(), Arc::clone(&manager), systemd::watchdog_interval());
+        tokio::spawn(watchdog.run());
         tracing::info!(addresses = ?supervisor.addresses(), "ready");
-        match supervisor.run(taken, tell_service_manager).await {
+        match supervisor.run(taken, |observation| manager.observe(observation)).await {
             Ending::Clean => Exit::Drained,
             Ending::Incomplete => Exit::DrainIncomplete,
             Ending::Failed => Exit::Failed,
@@ -108,26 +128,17 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-fn plan(config: &Config) -> Plan {
+fn plan(config: &Config, doors: Doors) -> Plan {
     Plan {
         settings: config.settings.clone(),
         pool: config.cpu.clone(),
-        listen: native_addresses(config),
-        doors: vec![http_door(config)],
+        listen: doors.native,
+        doors: vec![DoorPlan {
+            door: Arc::new(Http::new(Hosts::new(&config.listen.http_hosts))),
+            listen: doors.http,
+        }],
         operations: catalogue::names(),
         server: concat!("windlassd/", env!("CARGO_PKG_VERSION")).to_owned(),
-    }
-}
-
-fn native_addresses(config: &Config) -> Vec<ListenAddress> {
-    let tcp = config.listen.tcp.iter().copied().map(ListenAddress::Tcp);
-    tcp.chain(config.listen.unix.iter().cloned().map(ListenAddress::Unix)).collect()
-}
-
-fn http_door(config: &Config) -> DoorPlan {
-    DoorPlan {
-        door: Arc::new(Http::new(Hosts::new(&config.listen.http_hosts))),
-        listen: config.listen.http.iter().copied().map(ListenAddress::Tcp).collect(),
     }
 }
 
@@ -136,25 +147,6 @@ fn cannot_start(error: &StartError) -> Exit {
     match error {
         StartError::Bind(_) | StartError::Listen(_) => Exit::CannotBind,
         StartError::Pool(_) => Exit::Failed,
-    }
-}
-
-/// What the supervisor sees, as `systemctl status` shows it.
-fn tell_service_manager(observation: Observation) {
-    match observation {
-        Observation::Entered(phase) => {
-            if matches!(phase, Phase::Quiet | Phase::Draining) {
-                systemd::stopping();
-            }
-            systemd::status(phase.name());
-        }
-        Observation::Waiting { connections, requests, left } => {
-            systemd::extend_timeout(left);
-            systemd::status(&format!(
-                "draining: {requests} requests on {connections} connections, {} s left",
-                left.as_secs()
-            ));
-        }
     }
 }
 

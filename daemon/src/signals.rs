@@ -1,5 +1,5 @@
 //! Signals become orders. SIGTERM and SIGINT drain, a second one of either ends the process at once; SIGHUP reloads;
-//! SIGUSR1 reports.
+//! SIGUSR1 reports. In a build with `faults`, SIGUSR2 sticks the bridge.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use windlass_actors::Order;
 
 use crate::exit::Exit;
 use crate::reload::Reloader;
-use crate::systemd;
+use crate::systemd::ServiceManager;
 
 /// Handlers in place; what arrives waits to be delivered.
 pub(crate) struct Signals(Arrivals);
@@ -35,6 +35,8 @@ impl Signals {
             flag::register_conditional_shutdown(signal, status, Arc::clone(&told_to_end))?;
             flag::register(signal, Arc::clone(&told_to_end))?;
         }
+        #[cfg(feature = "faults")]
+        arrivals.add_signal(signal_hook::consts::SIGUSR2)?;
         Ok(Self(arrivals))
     }
 
@@ -44,21 +46,32 @@ impl Signals {
     /// # Errors
     ///
     /// When the system does not give the thread.
-    pub(crate) fn deliver(mut self, orders: mpsc::Sender<Order>, mut reloader: Reloader) -> io::Result<()> {
+    pub(crate) fn deliver(
+        mut self,
+        orders: mpsc::Sender<Order>,
+        mut reloader: Reloader,
+        manager: Arc<ServiceManager>,
+    ) -> io::Result<()> {
         thread::Builder::new().name("windlass-signal".to_owned()).spawn(move || {
             for signal in self.0.forever() {
                 let order = match signal {
                     SIGTERM => Order::Drain { why: "SIGTERM" },
                     SIGINT => Order::Drain { why: "SIGINT" },
                     SIGUSR1 => Order::Report,
+                    #[cfg(feature = "faults")]
+                    signal_hook::consts::SIGUSR2 => Order::Stick,
                     _ => {
-                        systemd::reloading();
+                        manager.reloading();
                         let settings = reloader.reload();
-                        systemd::ready();
-                        match settings {
-                            Some(settings) => Order::Reload(Box::new(settings)),
-                            None => continue,
+                        let refused = settings.is_none();
+                        let gone = settings.is_some_and(|settings| {
+                            orders.blocking_send(Order::Reload(Box::new(settings))).is_err()
+                        });
+                        manager.reloaded(refused);
+                        if gone {
+                            return;
                         }
+                        continue;
                     }
                 };
                 // A supervisor that drains takes no more orders; the handlers that end the process stay.

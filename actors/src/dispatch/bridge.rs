@@ -1,6 +1,6 @@
 //! What both worlds hold: the intake, the schedule behind it, and the places of the workers that empty them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,11 @@ pub(crate) struct Bridge {
     waiting: AtomicUsize,
     /// Jobs in them.
     waiting_jobs: AtomicUsize,
+    /// Batches that were ever taken, so that a watchdog sees whether any are.
+    taken: AtomicU64,
+    /// Raised by a test: nothing is taken any more.
+    #[cfg(feature = "faults")]
+    stuck: AtomicBool,
     /// Raised once, when a drain is over: everything that runs stops at its next check.
     stop_everything: AtomicBool,
 }
@@ -40,6 +45,9 @@ impl Bridge {
             schedule: Mutex::new(Schedule::default()),
             waiting: AtomicUsize::new(0),
             waiting_jobs: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
+            #[cfg(feature = "faults")]
+            stuck: AtomicBool::new(false),
             stop_everything: AtomicBool::new(false),
         }
     }
@@ -58,7 +66,7 @@ impl Bridge {
 
     /// Takes what a worker should run next, with what it needs to run reserved.
     fn take(&self) -> Option<(Batch, RunPermit)> {
-        if self.waiting.load(Ordering::SeqCst) == 0 {
+        if self.waiting.load(Ordering::SeqCst) == 0 || self.is_stuck() {
             return None;
         }
         let mut schedule = self.schedule();
@@ -77,6 +85,7 @@ impl Bridge {
         let (batch, permit) = taken?;
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.taken.fetch_add(1, Ordering::Relaxed);
         Some((batch, permit))
     }
 
@@ -111,7 +120,39 @@ impl Bridge {
     /// Whether there is something that a worker could run.
     fn has_runnable(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
+            && !self.is_stuck()
             && (!self.intake.is_empty() || self.schedule().any(|batch| self.budget.fits(batch)))
+    }
+
+    /// The same for a watchdog, which must not wait for a worker: while one has the schedule, it is taken to be so.
+    pub(crate) fn could_run(&self) -> bool {
+        let fits = || match self.schedule.try_lock() {
+            Ok(schedule) => schedule.any(|batch| self.budget.fits(batch)),
+            Err(TryLockError::Poisoned(schedule)) => {
+                schedule.into_inner().any(|batch| self.budget.fits(batch))
+            }
+            Err(TryLockError::WouldBlock) => true,
+        };
+        self.waiting.load(Ordering::SeqCst) > 0 && (!self.intake.is_empty() || fits())
+    }
+
+    /// Batches that workers have taken since the start.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether a test has stuck the bridge; only a build with `faults` can be.
+    fn is_stuck(&self) -> bool {
+        #[cfg(feature = "faults")]
+        return self.stuck.load(Ordering::SeqCst);
+        #[cfg(not(feature = "faults"))]
+        false
+    }
+
+    /// From now on nothing is taken, as if every wake-up were lost.
+    #[cfg(feature = "faults")]
+    pub(crate) fn stick(&self) {
+        self.stuck.store(true, Ordering::SeqCst);
     }
 
     /// Answers everything that waits.

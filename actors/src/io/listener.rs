@@ -1,6 +1,6 @@
-//! Owns: one listening socket. Receives: connections, the phases of the daemon. Sends: connections into tasks of
-//! their own. Ends when: the drain has begun and the backlog is accepted, or the socket fails. Never: reads or
-//! writes a byte itself, or grows a thread.
+//! Owns: one listening socket, or its end of one that the service manager keeps. Receives: connections, the phases of
+//! the daemon. Sends: connections into tasks of their own. Ends when: the drain has begun, and the backlog of an own
+//! socket is accepted, or the socket fails. Never: reads or writes a byte itself, or grows a thread.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -21,7 +21,7 @@ use super::hall::{FrontDoor, Hall};
 use super::refusal::{REFUSALS_MAX, native_words, no_place, refuse};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
-use crate::settings::{ListenAddress, UnixAddress};
+use crate::settings::{ListenAddress, ListenSource, UnixAddress};
 use crate::telemetry::add;
 
 /// Connections that the kernel keeps for us while we are busy; it lowers this to `net.core.somaxconn` itself.
@@ -53,8 +53,18 @@ pub(crate) struct BoundListener {
 }
 
 enum ListeningSocket {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, SocketFile),
+    Tcp(std::net::TcpListener, Backlog),
+    /// The file of an own socket goes with it; an activated one's belongs to the service manager.
+    Unix(std::os::unix::net::UnixListener, Option<SocketFile>),
+}
+
+/// Whose connections the ones are that nobody has accepted when the drain begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backlog {
+    /// Ours: they would be reset when the socket closes.
+    Own,
+    /// Of the next process that is given the socket: they wait for it.
+    Kept,
 }
 
 /// The file of a Unix socket; removed when dropped, if it is still ours.
@@ -78,27 +88,41 @@ impl BoundListener {
     /// # Errors
     ///
     /// [`BindError`], which names the address.
-    pub(crate) fn bind(address: &ListenAddress) -> Result<Self, BindError> {
-        let bound = match address {
-            ListenAddress::Tcp(tcp) => bind_tcp(*tcp).map(ListeningSocket::Tcp),
-            ListenAddress::Unix(unix) => {
-                bind_unix(unix).map(|(socket, file)| ListeningSocket::Unix(socket, file))
+    pub(crate) fn bind(source: &ListenSource) -> Result<Self, BindError> {
+        let (address, socket) = match source {
+            ListenSource::Address(address) => (address.clone(), bind(address)),
+            ListenSource::ActivatedTcp { socket, address } => (
+                ListenAddress::Tcp(*address),
+                take_tcp(socket).map(|s| ListeningSocket::Tcp(s, Backlog::Kept)),
+            ),
+            ListenSource::ActivatedUnix { socket, address } => {
+                let socket = take_unix(socket).map(|socket| ListeningSocket::Unix(socket, None));
+                (ListenAddress::Unix(address.clone()), socket)
             }
         };
-        bound.map(|socket| Self { address: address.clone(), socket }).map_err(|source| BindError {
-            address: address.to_string(),
-            hint: hint(&source),
-            source,
-        })
+        match socket {
+            Ok(socket) => Ok(Self { address, socket }),
+            Err(source) => Err(BindError { address: address.to_string(), hint: hint(&source), source }),
+        }
     }
 
     /// The address that was bound, with the port that the system chose where 0 was asked for.
     pub(crate) fn local_address(&self) -> ListenAddress {
         match &self.socket {
-            ListeningSocket::Tcp(socket) => {
+            ListeningSocket::Tcp(socket, _) => {
                 socket.local_addr().map_or_else(|_| self.address.clone(), ListenAddress::Tcp)
             }
             ListeningSocket::Unix(..) => self.address.clone(),
+        }
+    }
+}
+
+impl ListeningSocket {
+    fn backlog(&self) -> Backlog {
+        match self {
+            Self::Tcp(_, backlog) => *backlog,
+            Self::Unix(_, Some(_)) => Backlog::Own,
+            Self::Unix(_, None) => Backlog::Kept,
         }
     }
 }
@@ -113,6 +137,28 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => "create the directory first",
         _ => "see the [listen] section of the configuration",
     }
+}
+
+fn bind(address: &ListenAddress) -> io::Result<ListeningSocket> {
+    match address {
+        ListenAddress::Tcp(tcp) => bind_tcp(*tcp).map(|socket| ListeningSocket::Tcp(socket, Backlog::Own)),
+        ListenAddress::Unix(unix) => {
+            bind_unix(unix).map(|(socket, file)| ListeningSocket::Unix(socket, Some(file)))
+        }
+    }
+}
+
+/// Another descriptor of a socket that was handed over, so that a listener that failed can be started again.
+fn take_tcp(socket: &std::net::TcpListener) -> io::Result<std::net::TcpListener> {
+    let socket = socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn take_unix(socket: &std::os::unix::net::UnixListener) -> io::Result<std::os::unix::net::UnixListener> {
+    let socket = socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 fn bind_tcp(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -237,6 +283,7 @@ pub(crate) struct Listener {
     door: Door,
     address: ListenAddress,
     socket: AcceptingSocket,
+    backlog: Backlog,
     refusals: Arc<Semaphore>,
     exhausted: Exhausted,
 }
@@ -246,7 +293,7 @@ enum AcceptingSocket {
     /// The file goes with the socket.
     Unix {
         socket: UnixListener,
-        _file: SocketFile,
+        _file: Option<SocketFile>,
     },
 }
 
@@ -261,18 +308,20 @@ impl Listener {
     /// Registers the socket with the runtime that this is called on.
     pub(crate) fn new(world: Arc<IoWorld>, door: Door, bound: BoundListener) -> Result<Self, ListenerError> {
         let name = bound.address.to_string();
+        let backlog = bound.socket.backlog();
         let socket = match bound.socket {
-            ListeningSocket::Tcp(socket) => TcpListener::from_std(socket).map(AcceptingSocket::Tcp),
+            ListeningSocket::Tcp(socket, _) => TcpListener::from_std(socket).map(AcceptingSocket::Tcp),
             ListeningSocket::Unix(socket, file) => {
                 UnixListener::from_std(socket).map(|socket| AcceptingSocket::Unix { socket, _file: file })
             }
         };
         let socket = socket.map_err(|source| ListenerError { address: name, source })?;
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { world, door, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
+        let exhausted = Exhausted::default();
+        Ok(Self { world, door, address: bound.address, socket, backlog, refusals, exhausted })
     }
 
-    /// Accepts until the drain begins, then what the backlog still holds.
+    /// Accepts until the drain begins, then what the backlog of an own socket still holds.
     ///
     /// # Errors
     ///
@@ -293,7 +342,9 @@ impl Listener {
                 Err(error) => self.accept_failed(error).await?,
             }
         }
-        self.accept_backlog().await;
+        if self.backlog == Backlog::Own {
+            self.accept_backlog().await;
+        }
         tracing::debug!(address = %self.address, "stopped listening");
         Ok(())
     }

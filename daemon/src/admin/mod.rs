@@ -9,12 +9,13 @@ mod process;
 mod server;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use tokio::sync::Notify;
+use windlass_actors::settings::{ListenAddress, ListenSource};
 use windlass_actors::{BindError, Observer};
 
 use crate::log::LogHandle;
@@ -53,9 +54,9 @@ impl Admin {
     /// # Errors
     ///
     /// When the address cannot be had, or the thread.
-    pub(crate) fn start(address: SocketAddr, log: LogHandle) -> Result<Self, AdminError> {
-        let listener = bind(address)?;
-        let local = listener.local_addr().unwrap_or(address);
+    pub(crate) fn start(source: ListenSource, log: LogHandle) -> Result<Self, AdminError> {
+        let listener = listener(source)?;
+        let local = listener.local_addr().map_err(AdminError::Thread)?;
         let window = Arc::new(Window {
             observer: OnceLock::new(),
             log,
@@ -82,14 +83,22 @@ impl Admin {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let bound = || {
+fn listener(source: ListenSource) -> Result<TcpListener, BindError> {
+    let (address, bound) = match source {
         // The library sets SO_REUSEADDR, so that connections of a predecessor are not in the way.
-        let listener = TcpListener::bind(address)?;
+        ListenSource::Address(ListenAddress::Tcp(address)) => {
+            (address.to_string(), TcpListener::bind(address))
+        }
+        ListenSource::ActivatedTcp { socket, address } => (address.to_string(), Ok(socket)),
+        ListenSource::Address(ListenAddress::Unix(address)) | ListenSource::ActivatedUnix { address, .. } => {
+            (address.path.display().to_string(), Err(io::ErrorKind::Unsupported.into()))
+        }
+    };
+    let bound = bound.and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
-    };
-    bound().map_err(|source: io::Error| BindError {
+    });
+    bound.map_err(|source: io::Error| BindError {
         address: format!("http://{address}"),
         hint: match source.kind() {
             io::ErrorKind::AddrInUse => {

@@ -38,7 +38,11 @@ pub(super) enum Applies {
 
 /// The sections, in the order in which they are shown, and what stands in them.
 pub(super) const SECTIONS: [(&str, &str); 9] = [
-    ("listen", "Where windlassd is reached."),
+    (
+        "listen",
+        "Where windlassd is reached. Sockets that systemd hands over (windlass.socket and the like) replace the \
+         addresses of their kind.",
+    ),
     ("io", "The I/O world: threads that read, write and wait, and never compute."),
     ("cpu", "The CPU world: threads that compute, and never wait."),
     ("queue", "What waits for a worker."),
@@ -46,7 +50,8 @@ pub(super) const SECTIONS: [(&str, &str); 9] = [
     ("timeouts", "How long anybody is waited for."),
     (
         "drain",
-        "How the end goes: SIGTERM, or systemctl stop. TimeoutStopSec= of the unit must be longer than all three.",
+        "How the end goes: SIGTERM, or systemctl stop. systemd is asked for the time that this takes, so TimeoutStopSec= \
+         of the unit may be shorter.",
     ),
     ("log", "What is written down."),
     ("operations", "What may be asked for."),

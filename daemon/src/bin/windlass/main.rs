@@ -4,6 +4,9 @@ mod bench;
 mod call;
 mod catalogue;
 mod exit;
+#[cfg(feature = "generate")]
+#[path = "../../generate.rs"]
+mod generate;
 mod operations;
 mod output;
 mod ping;
@@ -83,6 +86,10 @@ async fn connect(address: &Address) -> Result<Client, Problem> {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "generate")]
+    if let Some(done) = generate::asked_for::<Arguments>("1") {
+        return done;
+    }
     let arguments = Arguments::parse();
     let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run(arguments)),

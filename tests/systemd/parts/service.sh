@@ -1,0 +1,142 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2016,SC2015 # what is not assigned here is in ../run; what stands in single quotes is for the container
+# The unit, its states, its journal, its sockets.
+
+part_unit() {
+    local units=(windlass.service windlass.socket windlass-http.socket windlass-admin.socket) said score
+    said=$(script "cd /usr/lib/systemd/system && systemd-analyze verify ${units[*]} 2>&1" || true)
+    equal "systemd-analyze verify is silent" "$said" ""
+    score=$(inside systemd-analyze security --no-pager windlass.service | tail -n 1 | grep -oE '[0-9]+\.[0-9]')
+    below "systemd-analyze security" "$score" 1.5
+}
+
+part_states() {
+    equal "stop with its sockets" "$(script "systemctl stop 'windlass*'; echo \$?; systemctl is-active windlass || true")" \
+        "$(printf '0\ninactive')"
+    equal "a drained end is exit status 0" "$(property ExecMainStatus)/$(property Result)" 0/success
+    check "start" inside systemctl start windlass.service
+    equal "started" "$(property ActiveState)/$(property SubState)" active/running
+    matches "the status line says how things stand" "$(property StatusText)" '^serving'
+    check "with load it says so" until_so 20 status_under_load
+    check "systemctl status succeeds" inside systemctl status windlass.service
+    check "restart" inside systemctl restart windlass.service
+    equal "started again" "$(property ActiveState)" active
+    inside systemctl stop windlass.service
+    check "a connection starts it again" inside windlass ping
+    equal "which systemd did" "$(property ActiveState)" active
+    # Wrong configuration: the exit status has a name, and no restart is tried.
+    config 'cpu.threads = "many"'
+    inside systemctl restart windlass.service 2>/dev/null || true
+    equal "a bad file is exit status 78, and not tried again" \
+        "$(property ExecMainStatus)/$(property ActiveState)/$(property NRestarts)" 78/failed/0
+    config ''
+    restart
+    equal "the next start is a good one" "$(property ActiveState)" active
+}
+
+status_under_load() {
+    load --address "$tcp" --seconds 6 >/dev/null &
+    local loader=$!
+    sleep 5.5
+    local text
+    text=$(property StatusText)
+    wait "$loader"
+    [[ $text =~ ^serving:\ [1-9][0-9]*\ connections,\ [0-9]+\ of\ [0-9]+\ workers\ busy ]]
+}
+
+part_journal() {
+    local since entry
+    since=$(cursor)
+    config '[log]
+level = "debug"
+[operations]
+enabled = ["echo", "hash"]'
+    drop_in faults "$(faults_build)
+ExecStart=/opt/windlass-test/windlassd-faults --config /etc/windlass/windlass.toml --set operations.enabled=hash,echo,fault-panic"
+    restart
+    inside windlass call fault-panic </dev/null >/dev/null 2>&1 || true
+    inside journalctl --sync
+    entry=$(journal "$since" OPERATION=fault-panic | head -n 1)
+    matches "OPERATION= finds what an operation did" "$entry" '"OPERATION" *: *"fault-panic"'
+    matches "an error has priority 3" "$entry" '"PRIORITY" *: *"3"'
+    entry=$(journal "$since" CONNECTION=1 | head -n 1)
+    matches "CONNECTION= finds what a connection did" "$entry" '"CONNECTION" *: *"1"'
+    entry=$(journal "$since" _SYSTEMD_UNIT=windlass.service | grep '"MESSAGE" *: *"ready"' | head -n 1)
+    matches "an ordinary event has priority 6" "$entry" '"PRIORITY" *: *"6"'
+    matches "and the identifier of the daemon" "$entry" '"SYSLOG_IDENTIFIER" *: *"windlassd"'
+    no_drop_ins
+    config ''
+    restart
+}
+
+# The build with the faults, in place of the real one.
+faults_build() { printf '[Service]\nExecStart=\n'; }
+
+part_activation() {
+    local since
+    equal "the sockets come from systemd" "$(inside ss -Hltnp 'sport = 7410' | grep -c '"systemd"')" 1
+    equal "the Unix socket is for the group" "$(inside stat -c '%U %G %a' /run/windlass.sock)" 'windlass windlass 660'
+    check "and answers" inside windlass --address "$unix" ping
+    # Addresses of the file that are not used are named.
+    since=$(cursor)
+    config 'listen.tcp = ["127.0.0.1:7999"]'
+    restart
+    check "a configured address that is not used is named in the journal" said "$since" "not used" KEY=listen.tcp
+    config ''
+    # A socket with a name that is no door.
+    inside mkdir -p /etc/systemd/system/windlass.socket.d
+    inside tee /etc/systemd/system/windlass.socket.d/name.conf <<<$'[Socket]\nFileDescriptorName=gate' >/dev/null
+    since=$(cursor)
+    script "systemctl daemon-reload; systemctl stop 'windlass*'; systemctl start windlass.socket; systemctl start windlass.service || true" 2>/dev/null
+    equal "an unknown name is exit status 78" "$(property ExecMainStatus)" 78
+    check "with a message that names it" said "$since" "a socket named 'gate', which is no door"
+    inside rm -r /etc/systemd/system/windlass.socket.d
+    # Without the sockets, the same file.
+    script "systemctl daemon-reload; systemctl stop 'windlass*'; systemctl reset-failed 'windlass*' || true
+        systemctl mask --quiet --runtime windlass.socket windlass-http.socket windlass-admin.socket; systemctl start windlass.service"
+    check "without socket activation the same configuration works" inside windlass ping
+    equal "on sockets of its own" "$(inside ss -Hltnp 'sport = 7410' | grep -c windlassd)" 1
+    script "systemctl stop windlass.service; systemctl unmask --quiet --runtime windlass.socket windlass-http.socket windlass-admin.socket
+        systemctl start windlass.service"
+    check "and with it again" inside windlass --address "$unix" ping
+}
+
+part_reload() {
+    local since report pid
+    config ''
+    restart
+    pid=$(property MainPID)
+    since=$(cursor)
+    config '[queue]
+capacity = 4096'
+    check "reload" inside systemctl reload windlass.service
+    check "the changed key is named" until_so 10 said "$since" "configuration reloaded"
+    check "active again, and says so" until_so 10 is_like StatusText '^serving'
+    equal "the same process" "$(property MainPID)" "$pid"
+    config '[io]
+threads = 2'
+    since=$(cursor)
+    inside systemctl reload windlass.service
+    check "what needs a restart is named" until_so 10 said "$since" "needs a restart" KEY=io.threads
+    since=$(cursor)
+    config '[queue]
+capacity = "lots"
+[drian]
+timeout = "1s"'
+    report=$(load --address "$tcp" --times 3 --pause 0.3 --command '! systemctl reload windlass.service 2>/dev/null')
+    books "a reload of a broken file fails, and everything goes on" "$report" refused lost doubled wrong failed unknown \
+        hung commands_failed retried
+    check "with every problem in the journal" said "$since" "drian"
+    equal "still active, the same process" "$(property ActiveState)/$(property MainPID)" "active/$pid"
+    # Past the check: SIGHUP alone.
+    since=$(cursor)
+    inside systemctl kill --signal=HUP windlass.service
+    check "SIGHUP with a broken file is refused" until_so 10 said "$since" "reload refused"
+    check "and the status line says so" until_so 10 is_like StatusText 'reload was refused'
+    config ''
+    inside systemctl reload windlass.service
+    check "until the next good one" until_so 10 is_like StatusText '^serving( |:|$)(.*workers|$)'
+    report=$(load --address "$tcp" --times 20 --pause 0.1 --command 'systemctl reload windlass.service')
+    books "20 reloads under load lose nothing" "$report" refused lost doubled wrong failed unknown hung commands_failed \
+        retried
+}
