@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     last_activity: Instant,
     /// Until when preface and Hello have to be here, however they arrive.
     greeted_until: Instant,
+    /// Nothing was open and nothing had arrived when the drain began.
+    is_idle_in_drain: bool,
     _resident: Resident,
 }
 
@@ -129,6 +131,7 @@ impl Connection {
             writing: None,
             last_activity: now,
             greeted_until,
+            is_idle_in_drain: false,
             _resident: resident,
         }
     }
@@ -176,7 +179,8 @@ impl Connection {
         match phase {
             Phase::Serving | Phase::Quiet => {}
             Phase::Draining => {
-                self.read_what_has_arrived()?;
+                let arrived = self.read_what_has_arrived()?;
+                self.is_idle_in_drain = !arrived && self.session.is_quiet();
                 self.session.drain();
             }
             Phase::Cancelling => {
@@ -193,8 +197,9 @@ impl Connection {
     }
 
     /// What has arrived before the drain is still accepted. Asks the socket itself: what the runtime knows of it may be
-    /// older than the drain.
-    fn read_what_has_arrived(&mut self) -> Result<(), Broken> {
+    /// older than the drain. Says whether anything had.
+    fn read_what_has_arrived(&mut self) -> Result<bool, Broken> {
+        let mut any = false;
         for _ in 0..ARRIVED_READS_MAX {
             if !matches!(self.input, InputSide::Frames) || self.session.is_leaving() || self.is_congested() {
                 break;
@@ -216,8 +221,9 @@ impl Connection {
             if !arrived {
                 break;
             }
+            any = true;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// One turn: read, hear the workers, write, look at the clock. Ready when everything is said and written.
@@ -495,10 +501,18 @@ impl Connection {
         Ok(())
     }
 
+    fn nothing_has_come_since(&self) -> bool {
+        let late = self.stream.read_now(&mut [0]);
+        matches!(late, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Everything is said: ends the write side and gives the peer a moment to read it and close, if it may have
     /// something on the way that closing now would answer with a reset.
     async fn part(&mut self) -> Result<(), Broken> {
         poll_fn(|context| self.stream.poll_shutdown(context)).await?;
+        if self.is_idle_in_drain && self.nothing_has_come_since() {
+            return Ok(());
+        }
         let begun_at = Instant::now();
         let drains = *self.world.phase.borrow() >= Phase::Draining;
         let last = begun_at + if drains { LINGER } else { LINGER_MAX };
