@@ -31,6 +31,10 @@ fn both_doors_share_the_memory_of_the_queue() {
     let daemon = Daemon::start(&[("limits.body", "1MiB"), ("queue.memory", "2MiB")]);
     let mut http = Http::connect(daemon.http());
     http.send(&request("POST /v1/call/echo?delay=25s", &[7; BODY]));
+    // Both together would not fit the half that arriving bodies may take.
+    daemon.wait_for_status("one has arrived", |status| {
+        status["queue"]["held_bytes"] == BODY && status["bytes"]["in"] == BODY
+    });
     let mut native = Raw::open(daemon.host_port());
     native.send(&raw::work(1, "echo", &[("delay", "25s")], &[7; BODY]));
     daemon.wait_for_status("both are held", |status| status["queue"]["held_bytes"] == 2 * BODY);
