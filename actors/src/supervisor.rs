@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Failure};
-use crate::io::{BindError, BoundListener, Census, FrontDoor, IoWorld, Listener, ListenerError, Spoken};
+use crate::io::{BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::settings::{ListenAddress, PoolSettings, Settings};
 use crate::telemetry::{Metrics, Observer, add, nanos};
@@ -111,12 +111,12 @@ pub enum Observation {
 #[derive(Clone)]
 struct Entrance {
     address: ListenAddress,
-    spoken: Spoken,
+    door: Door,
 }
 
 impl std::fmt::Display for Entrance {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.spoken.name(&self.address))
+        formatter.write_str(&self.door.name(&self.address))
     }
 }
 
@@ -136,22 +136,21 @@ impl Supervisor {
     ///
     /// The first thing that cannot be had; nothing is left running then.
     pub fn start(plan: Plan) -> Result<Self, StartError> {
-        let native = plan.listen.into_iter().map(|address| Entrance { address, spoken: Spoken::Native });
+        let native = plan.listen.into_iter().map(|address| Entrance { address, door: Door::Native });
         let others = plan.doors.into_iter().flat_map(|DoorPlan { door, listen }| {
-            let entrance = move |address| Entrance { address, spoken: Spoken::Other(Arc::clone(&door)) };
+            let entrance = move |address| Entrance { address, door: Door::Other(Arc::clone(&door)) };
             listen.into_iter().map(entrance)
         });
         let bound = native
             .chain(others)
-            .map(|entrance| Ok((BoundListener::bind(&entrance.address)?, entrance.spoken)))
-            .collect::<Result<Vec<(BoundListener, Spoken)>, BindError>>()?;
+            .map(|entrance| Ok((BoundListener::bind(&entrance.address)?, entrance.door)))
+            .collect::<Result<Vec<(BoundListener, Door)>, BindError>>()?;
         let addresses: Vec<String> =
-            bound.iter().map(|(bound, spoken)| spoken.name(&bound.local_address())).collect();
+            bound.iter().map(|(bound, door)| door.name(&bound.local_address())).collect();
         let n_workers = plan.pool.threads.get();
         let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
-        let slots_max = plan.settings.queue.capacity.get().saturating_add(n_workers);
         let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
-        let bridge = Arc::new(Bridge::new(n_workers, slots_max, budget));
+        let bridge = Arc::new(Bridge::new(n_workers, budget));
         let workers = Workers::start(&plan.pool, bridge, Arc::clone(&metrics))?;
         let (lifecycle, phase) = Lifecycle::new();
         let world = Arc::new(IoWorld {
@@ -171,8 +170,8 @@ impl Supervisor {
         });
         let mut supervisor =
             Self { world, lifecycle, listeners: JoinSet::new(), addresses, restarts: Restarts::default() };
-        for (bound, spoken) in bound {
-            supervisor.listen(bound, spoken).map_err(|error| StartError::Listen(error.to_string()))?;
+        for (bound, door) in bound {
+            supervisor.listen(bound, door).map_err(|error| StartError::Listen(error.to_string()))?;
         }
         Ok(supervisor)
     }
@@ -221,10 +220,10 @@ impl Supervisor {
         if failed && ending == Ending::Clean { Ending::Failed } else { ending }
     }
 
-    fn listen(&mut self, bound: BoundListener, spoken: Spoken) -> Result<(), ListenerError> {
-        let entrance = Entrance { address: bound.address.clone(), spoken: spoken.clone() };
-        tracing::info!(address = spoken.name(&bound.local_address()), "listening");
-        let listener = Listener::new(Arc::clone(&self.world), spoken, bound)?;
+    fn listen(&mut self, bound: BoundListener, door: Door) -> Result<(), ListenerError> {
+        let entrance = Entrance { address: bound.address.clone(), door: door.clone() };
+        tracing::info!(address = door.name(&bound.local_address()), "listening");
+        let listener = Listener::new(Arc::clone(&self.world), door, bound)?;
         self.listeners.spawn(async move { (entrance, listener.run().await) });
         Ok(())
     }
@@ -249,7 +248,7 @@ impl Supervisor {
         while self.restarts.allows(Instant::now()) {
             let listening =
                 BoundListener::bind(&entrance.address).map_err(|error| error.to_string()).and_then(|bound| {
-                    self.listen(bound, entrance.spoken.clone()).map_err(|error| error.to_string())
+                    self.listen(bound, entrance.door.clone()).map_err(|error| error.to_string())
                 });
             match listening {
                 Ok(()) => return true,

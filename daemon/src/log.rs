@@ -97,6 +97,14 @@ impl LogHandle {
     }
 }
 
+#[cfg(test)]
+impl LogHandle {
+    /// A handle to no subscriber, for tests of what needs one.
+    pub(crate) fn detached() -> Self {
+        Self { filter: reload::Layer::new(EnvFilter::default()).1, dropped: None }
+    }
+}
+
 impl Drop for LogGuard {
     fn drop(&mut self) {
         let Some(guard) = self.0.take() else { return };

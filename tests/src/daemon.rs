@@ -20,8 +20,8 @@ pub struct Daemon {
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     addresses: Vec<String>,
-    http: Option<String>,
     admin: Option<String>,
+    http: Option<String>,
     directory: TempDir,
 }
 
@@ -103,8 +103,8 @@ impl Daemon {
             log,
             reader: Some(reader),
             addresses: Vec::new(),
-            http: None,
             admin: None,
+            http: None,
             directory,
         };
         if ready == Ready::Awaited {

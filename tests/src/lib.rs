@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc, reason = "every one of them fails the test that called it")]
 
 pub mod admin;
+mod browser;
 mod daemon;
 mod data;
 mod gate;
@@ -15,6 +16,7 @@ pub mod http;
 mod programs;
 pub mod raw;
 
+pub use browser::{BROWSER_FLAGS, Browser};
 pub use daemon::{Daemon, Ended, Ready};
 pub use data::{Sample, sample, samples};
 pub use gate::{Gate, workers};

@@ -350,3 +350,40 @@ fn an_admin_address_that_is_taken_ends_the_start() {
     let said = ended.log.iter().any(|event| event.to_string().contains(&format!("http://{address}")));
     assert!(said, "{:#?}", ended.log);
 }
+
+#[test]
+fn what_comes_by_http_is_counted_by_the_same_rules() {
+    let daemon = Daemon::start(&[("timeouts.deadline_default", "10m")]);
+    let (at, http) = (daemon.admin_address().to_owned(), daemon.http());
+    let call = |target: &str, body: &str| {
+        let head = format!("POST /v1/call/{target} HTTP/1.1\r\nhost: {http}\r\nconnection: close\r\n");
+        ask(http, &format!("{head}content-length: {}\r\n\r\n{body}", body.len())).status
+    };
+    assert_eq!([call("hash", "abc"), call("hash?algorithm=sha256", "abc")], [200, 200]);
+    assert_eq!(call("hash?algorithm=md5", ""), 400);
+    assert_eq!(call("hsah", ""), 404);
+    assert_eq!(call("decompress?algorithm=zstd", "not zstd"), 422);
+    // Whoever leaves is told nothing.
+    let mut left = std::net::TcpStream::connect(http).unwrap();
+    std::io::Write::write_all(
+        &mut left,
+        format!("POST /v1/call/echo?delay=5m HTTP/1.1\r\nhost: {http}\r\ncontent-length: 0\r\n\r\n")
+            .as_bytes(),
+    )
+    .unwrap();
+    eventually("it is in flight", || (status(&at)["in_flight"] == 1).then_some(()));
+    assert_eq!(metrics(&at).value("windlass_connections{door=\"http\"}"), 1.0);
+    drop(left);
+    eventually("it is counted", || (status(&at)["in_flight"] == 0).then_some(()));
+    let expected = [
+        ("operation=hash,outcome=done", 2.0),
+        ("operation=hash,outcome=invalid_parameter", 1.0),
+        ("operation=unknown,outcome=unknown_operation", 1.0),
+        ("operation=decompress,outcome=invalid_input", 1.0),
+        ("operation=echo,outcome=unanswered", 1.0),
+    ];
+    let expected = BTreeMap::from(expected.map(|(labels, count)| (labels.to_owned(), count)));
+    assert_eq!(metrics(&at).nonzero("windlass_requests_total"), expected);
+    let connections = metrics(&at).nonzero("windlass_connections_accepted_total");
+    assert_eq!(connections["door=http"], 6.0);
+}

@@ -4,17 +4,17 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
+use rustix::process::Signal;
 use windlass_tests::admin::status;
 use windlass_tests::raw::{Raw, work};
-use windlass_tests::{Daemon, eventually, run, tool};
+use windlass_tests::{BROWSER_FLAGS, Browser, Daemon, eventually, run, tool};
 
 /// What the browser made of a place once its scripts have run for `seconds` of the page's own time.
 fn dom(address: &str, profile: &Path, seconds: u32, more: &[&str]) -> Option<String> {
     let mut browser = tool("chromium")?;
     browser
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .args(["--disable-dev-shm-usage", "--dump-dom"])
+        .args(BROWSER_FLAGS)
+        .arg("--dump-dom")
         .arg(format!("--virtual-time-budget={}", seconds * 1000))
         .arg(format!("--user-data-dir={}", profile.display()))
         .args(more)
@@ -78,6 +78,30 @@ fn the_page_shows_what_the_status_says_under_load() {
     assert_eq!(dom.matches("data-running=\"spin\"").count(), 2, "{dom}");
     assert_eq!(shown(&dom, "id=\"throughput-more\"", "data-done"), 200.0);
     assert!(dom.contains("<path class=\"one\" d=\"M"), "no chart is drawn: {dom}");
+}
+
+#[test]
+fn the_page_follows_a_drain_and_says_when_the_daemon_is_gone() {
+    let daemon = Daemon::start(&[]);
+    let mut connection = Raw::open(daemon.host_port());
+    connection.send(&work(1, "echo", &[("delay", "20s")], b""));
+    let address = format!("http://{}/", daemon.admin_address());
+    let Some(browser) = Browser::open(&address, daemon.directory()) else { return };
+    let state = |wanted: &str| {
+        eventually(wanted, || {
+            let state = browser.evaluate("document.getElementById('state').textContent");
+            (state == wanted).then(|| browser.evaluate("document.getElementById('notice').innerText"))
+        })
+    };
+    assert_eq!(state("serving"), "");
+    daemon.signal(Signal::TERM);
+    let notice = state("draining").to_string();
+    assert!(notice.contains("1 in flight on 1 connection,") && notice.contains("left at most"), "{notice}");
+    drop(connection);
+    assert_eq!(daemon.wait().status, Some(0));
+    let notice = state("gone").to_string();
+    assert!(notice.contains("does not answer"), "{notice}");
+    assert_eq!(browser.evaluate("document.title"), "gone · Windlass");
 }
 
 #[test]

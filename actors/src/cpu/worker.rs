@@ -106,7 +106,7 @@ impl Worker {
 /// Why a job is not even started, if so.
 fn unstarted(workers: &Workers, batch: &Batch, job: &Job, now: Instant) -> Option<Failure> {
     let waited = now.saturating_duration_since(job.queued_at);
-    if job.stop.is_raised() {
+    if !job.stop.start() {
         Some(Failure::abandoned())
     } else if workers.bridge.everything_stopped().load(Ordering::Relaxed) {
         Some(Failure { retry_safe: true, ..Failure::drain_over() })

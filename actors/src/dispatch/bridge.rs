@@ -31,12 +31,12 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    pub(crate) fn new(workers: usize, slots_max: usize, budget: Budget) -> Self {
+    pub(crate) fn new(workers: usize, budget: Budget) -> Self {
         Self {
             admission: Arc::default(),
             budget: Arc::new(budget),
             places: Places::new(workers),
-            intake: Intake::new(slots_max),
+            intake: Intake::new(),
             schedule: Mutex::new(Schedule::default()),
             waiting: AtomicUsize::new(0),
             waiting_jobs: AtomicUsize::new(0),

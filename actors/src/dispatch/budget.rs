@@ -28,14 +28,14 @@ impl Budget {
         }
     }
 
-    /// Reserves what a batch needs to run, or nothing.
-    pub(crate) fn try_reserve(self: &Arc<Self>, batch: &Batch) -> Option<RunPermit> {
+    /// Reserves what a batch needs to run, or nothing; then it says what was short.
+    pub(crate) fn try_reserve(self: &Arc<Self>, batch: &Batch) -> Result<RunPermit, Shortage> {
         let operation = match batch.concurrency_limited() {
             Some(entry) => {
                 let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
                 self.running[usize::from(entry.index.0)]
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1))
-                    .ok()?;
+                    .map_err(|_| Shortage::Concurrency(entry.index))?;
                 Some(entry.index)
             }
             None => None,
@@ -48,10 +48,10 @@ impl Budget {
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                     now.checked_add(work_bytes).filter(|sum| *sum <= self.work_bytes_max)
                 })
-                .ok()?;
+                .map_err(|_| Shortage::Memory(work_bytes.ilog2()))?;
             permit.work_bytes = work_bytes;
         }
-        Some(permit)
+        Ok(permit)
     }
 
     /// Whether [`Budget::try_reserve`] would succeed.
@@ -60,9 +60,8 @@ impl Budget {
             let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
             self.running[usize::from(entry.index.0)].load(Ordering::SeqCst) < limit
         });
-        concurrency
-            && batch.work_bytes()
-                <= self.work_bytes_max.saturating_sub(self.work_bytes.load(Ordering::SeqCst))
+        let left = self.work_bytes_max.saturating_sub(self.work_bytes.load(Ordering::SeqCst));
+        concurrency && batch.work_bytes() <= left
     }
 
     pub(crate) fn note_passed_over(&self) {
@@ -81,6 +80,15 @@ impl Budget {
     pub(crate) fn work_bytes_max(&self) -> u64 {
         self.work_bytes_max
     }
+}
+
+/// What a batch has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// Another job of its operation has to end.
+    Concurrency(OperationIndex),
+    /// Working memory has to be freed: of this order of magnitude, as the power of two below it.
+    Memory(u32),
 }
 
 /// What a running batch occupies; freed when dropped.

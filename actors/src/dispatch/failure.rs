@@ -72,7 +72,12 @@ impl Failure {
         Self::refused(FailureCode::DEADLINE_EXCEEDED, message)
     }
 
-    /// Taken by a worker after `queue.max_wait`.
+    /// Its body was still coming at its deadline.
+    pub(crate) fn not_arrived() -> Self {
+        Self::refused(FailureCode::DEADLINE_EXCEEDED, "the deadline passed before the whole body had come")
+    }
+
+    /// Has waited for longer than `queue.max_wait`.
     pub(crate) fn waited_too_long(waited: Duration) -> Self {
         let message = format!("it waited {} ms for a worker, longer than queue.max_wait", waited.as_millis());
         Self::refused(FailureCode::OVERLOADED, message)

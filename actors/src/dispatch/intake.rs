@@ -15,10 +15,10 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// An intake for `capacity` batches. A batch has at least one job and every job has a slot, so a capacity of as
-    /// many batches as there are slots is never exceeded.
-    pub(crate) fn new(capacity: usize) -> Self {
-        let (sender, receiver) = flume::bounded(capacity);
+    /// An intake without a bound of its own: a batch has at least one job, every job has a slot, and the slots are
+    /// bounded by settings that a reload may change.
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = flume::unbounded();
         Self { sender, receiver }
     }
 
@@ -49,36 +49,31 @@ mod shim {
 
     use crate::sync::Mutex;
 
-    type Queue<T> = Arc<(usize, Mutex<VecDeque<T>>)>;
+    type Queue<T> = Arc<Mutex<VecDeque<T>>>;
 
     pub(super) struct Sender<T>(Queue<T>);
     pub(super) struct Receiver<T>(Queue<T>);
     pub(super) struct TrySendError<T>(T);
 
-    pub(super) fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-        let queue = Arc::new((capacity, Mutex::new(VecDeque::new())));
+    pub(super) fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
+        let queue = Arc::new(Mutex::new(VecDeque::new()));
         (Sender(Arc::clone(&queue)), Receiver(queue))
     }
 
     impl<T> Sender<T> {
         pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-            let mut queue = self.0.1.lock().expect("nothing panics under this lock");
-            if queue.len() < self.0.0 {
-                queue.push_back(message);
-                Ok(())
-            } else {
-                Err(TrySendError(message))
-            }
+            self.0.lock().expect("nothing panics under this lock").push_back(message);
+            Ok(())
         }
     }
 
     impl<T> Receiver<T> {
         pub(super) fn is_empty(&self) -> bool {
-            self.0.1.lock().expect("nothing panics under this lock").is_empty()
+            self.0.lock().expect("nothing panics under this lock").is_empty()
         }
 
         pub(super) fn try_recv(&self) -> Result<T, ()> {
-            self.0.1.lock().expect("nothing panics under this lock").pop_front().ok_or(())
+            self.0.lock().expect("nothing panics under this lock").pop_front().ok_or(())
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::reply::{Answer, PendingReplies, ReplySender, reply_channel};
@@ -16,20 +16,49 @@ pub(crate) const BATCH_JOBS_MAX: usize = 32;
 /// Longest estimated run of a batch of several jobs; a heavier job travels alone.
 pub(crate) const BATCH_CPU_MAX: Duration = Duration::from_micros(200);
 
-/// Says that nobody waits for a job any more. The flags of a batch share one word.
+/// Says that nobody waits for a job any more, and whether it was started before that was said. The flags of a batch
+/// share one word: the lower half to stop, the upper half for what was started.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct StopFlag {
-    word: Arc<AtomicU32>,
+    word: Arc<AtomicU64>,
     bit: u8,
 }
 
 impl StopFlag {
+    fn stop(&self) -> u64 {
+        1 << self.bit
+    }
+
+    fn started(&self) -> u64 {
+        1 << (u32::from(self.bit) + u32::BITS)
+    }
+
     pub(crate) fn raise(&self) {
-        self.word.fetch_or(1 << self.bit, Ordering::Relaxed);
+        self.word.fetch_or(self.stop(), Ordering::Relaxed);
     }
 
     pub(crate) fn is_raised(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & (1 << self.bit) != 0
+        self.word.load(Ordering::Relaxed) & self.stop() != 0
+    }
+
+    /// Raises the flag; whether the job will certainly never be started. Then its answer is the caller's to give.
+    #[must_use]
+    pub(crate) fn raise_before_start(&self) -> bool {
+        self.word.fetch_or(self.stop(), Ordering::AcqRel) & self.started() == 0
+    }
+
+    /// Raises the flag unless the job was started; whether it was raised. Then its answer is the caller's to give.
+    #[must_use]
+    pub(crate) fn withdraw(&self) -> bool {
+        let unless_started = |word: u64| (word & self.started() == 0).then_some(word | self.stop());
+        self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_started).is_ok()
+    }
+
+    /// Notes that the job is started; whether it may be. One word has one order, so that this and
+    /// the two above are never both granted.
+    #[must_use]
+    pub(crate) fn start(&self) -> bool {
+        self.word.fetch_or(self.started(), Ordering::AcqRel) & self.stop() == 0
     }
 }
 
@@ -87,7 +116,7 @@ pub(crate) struct Batch {
     pub(crate) output_bytes_max: u64,
     cpu: Duration,
     work_bytes: u64,
-    word: Arc<AtomicU32>,
+    word: Arc<AtomicU64>,
     n_flags: u8,
     jobs: VecDeque<Job>,
     /// The job that was taken out and has no answer yet.

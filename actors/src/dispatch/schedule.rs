@@ -6,9 +6,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::budget::Shortage;
 use super::job::{Batch, Class};
 
-/// How far into a class a worker looks for a batch that fits the memory left; bounds the time under the lock.
+/// How many batches that wait for memory of one order of magnitude a worker looks at; bounds the time under the lock.
 const LOOK_MAX: usize = 64;
 
 /// Batches in the order in which workers should take them.
@@ -22,24 +23,34 @@ pub(crate) struct Schedule {
 
 #[derive(Default)]
 struct Line {
-    batches: VecDeque<Batch>,
+    /// Not looked at yet, or put back.
+    fresh: VecDeque<Batch>,
+    /// Looked at and found to be short of something. Each stands beside those that are short of the same, so that many
+    /// that cannot run hide none that can.
+    parked: Vec<Parked>,
     /// Estimated CPU time given to this class, divided by its weight. The class with less is next.
     spent: Duration,
 }
 
+struct Parked {
+    shortage: Shortage,
+    /// Never empty.
+    batches: VecDeque<Batch>,
+}
+
 impl Schedule {
     pub(crate) fn is_empty(&self) -> bool {
-        self.interactive.batches.is_empty() && self.batch.batches.is_empty()
+        self.interactive.is_empty() && self.batch.is_empty()
     }
 
     /// Adds a batch at the end of its class.
     pub(crate) fn push(&mut self, batch: Batch) {
-        self.line_to_fill(batch.class).batches.push_back(batch);
+        self.line_to_fill(batch.class).fresh.push_back(batch);
     }
 
     /// Puts the rest of a batch back where it came from.
     pub(crate) fn put_back(&mut self, batch: Batch) {
-        self.line_to_fill(batch.class).batches.push_front(batch);
+        self.line_to_fill(batch.class).fresh.push_front(batch);
     }
 
     /// A class that had nothing to do starts level with the one that was served last: it has saved nothing up.
@@ -48,52 +59,69 @@ impl Schedule {
             Class::Interactive => &mut self.interactive,
             Class::Batch => &mut self.batch,
         };
-        if line.batches.is_empty() {
+        if line.is_empty() {
             line.spent = line.spent.max(self.now);
         }
         line
     }
 
-    /// Takes the next batch for which `fits` reserves what it needs; the ones before it are passed over.
-    pub(crate) fn take<T>(&mut self, mut fits: impl FnMut(&Batch) -> Option<T>) -> Option<(Batch, T)> {
+    /// Takes the next batch for which `reserve` finds what it needs; those that are short of something are parked.
+    pub(crate) fn take<T>(
+        &mut self,
+        mut reserve: impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Option<(Batch, T)> {
         let interactive_first = self.interactive.spent <= self.batch.spent;
         let (first, second) = match interactive_first {
             true => (&mut self.interactive, &mut self.batch),
             false => (&mut self.batch, &mut self.interactive),
         };
-        let (taken, served_from) = first.take(&mut fits).or_else(|| second.take(&mut fits))?;
+        let (taken, served_from) = first.take(&mut reserve).or_else(|| second.take(&mut reserve))?;
         self.now = self.now.max(served_from);
         Some(taken)
     }
 
-    /// Whether [`Schedule::take`] would find something for which `fits`.
+    /// Whether [`Schedule::take`] would find something.
     pub(crate) fn any(&self, mut fits: impl FnMut(&Batch) -> bool) -> bool {
-        [&self.interactive, &self.batch]
-            .into_iter()
-            .any(|line| line.batches.iter().take(LOOK_MAX).any(&mut fits))
+        [&self.interactive, &self.batch].into_iter().any(|line| {
+            line.fresh.iter().any(&mut fits)
+                || line.parked.iter().any(|parked| parked.candidates().any(|(_, batch)| fits(batch)))
+        })
     }
 
     /// When the job that has waited longest was given to the bridge. Lines are first in, first out, so it is in front.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        let fronts = [&self.interactive, &self.batch].into_iter().filter_map(|line| line.batches.front());
+        let lines = [&self.interactive, &self.batch].into_iter();
+        let fronts = lines.flat_map(|line| {
+            line.fresh
+                .front()
+                .into_iter()
+                .chain(line.parked.iter().filter_map(|parked| parked.batches.front()))
+        });
         fronts.filter_map(Batch::oldest).min()
     }
 
     /// Takes everything out, to be answered.
     pub(crate) fn drain(&mut self) -> Vec<Batch> {
-        self.interactive.batches.drain(..).chain(self.batch.batches.drain(..)).collect()
+        let lines = [&mut self.interactive, &mut self.batch].into_iter();
+        let taken = lines.flat_map(|line| {
+            let parked = std::mem::take(&mut line.parked).into_iter().flat_map(|parked| parked.batches);
+            line.fresh.drain(..).chain(parked)
+        });
+        taken.collect()
     }
 }
 
 impl Line {
-    fn take<T>(&mut self, fits: &mut impl FnMut(&Batch) -> Option<T>) -> Option<((Batch, T), Duration)> {
-        let (place, reserved) = self
-            .batches
-            .iter()
-            .take(LOOK_MAX)
-            .enumerate()
-            .find_map(|(place, batch)| Some((place, fits(batch)?)))?;
-        let batch = self.batches.remove(place)?;
+    fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.parked.is_empty()
+    }
+
+    fn take<T>(
+        &mut self,
+        reserve: &mut impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Option<((Batch, T), Duration)> {
+        // What is parked came first.
+        let (batch, reserved) = self.take_parked(reserve).or_else(|| self.take_fresh(reserve))?;
         // Even work that is estimated as nothing counts, so that neither class can hold the other off for ever.
         let cost = batch.cpu().max(Duration::from_micros(1));
         let served_from = self.spent;
@@ -102,5 +130,53 @@ impl Line {
             Class::Batch => cost * (batch.settings.queue.batch_share.get() - 1),
         };
         Some(((batch, reserved), served_from))
+    }
+
+    fn take_parked<T>(
+        &mut self,
+        reserve: &mut impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Option<(Batch, T)> {
+        for (place, parked) in self.parked.iter_mut().enumerate() {
+            let found = parked.candidates().find_map(|(index, batch)| Some((index, reserve(batch).ok()?)));
+            let Some((index, reserved)) = found else { continue };
+            let batch = parked.batches.remove(index)?;
+            if parked.batches.is_empty() {
+                self.parked.remove(place);
+            }
+            return Some((batch, reserved));
+        }
+        None
+    }
+
+    /// Each batch is looked at once here, and then only beside those that are short of the same.
+    fn take_fresh<T>(
+        &mut self,
+        reserve: &mut impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Option<(Batch, T)> {
+        while let Some(batch) = self.fresh.pop_front() {
+            match reserve(&batch) {
+                Ok(reserved) => return Some((batch, reserved)),
+                Err(shortage) => self.park(shortage, batch),
+            }
+        }
+        None
+    }
+
+    fn park(&mut self, shortage: Shortage, batch: Batch) {
+        match self.parked.iter_mut().find(|parked| parked.shortage == shortage) {
+            Some(parked) => parked.batches.push_back(batch),
+            None => self.parked.push(Parked { shortage, batches: VecDeque::from([batch]) }),
+        }
+    }
+}
+
+impl Parked {
+    /// Those of which one may run. Jobs of one operation are alike; needs for memory are alike only roughly.
+    fn candidates(&self) -> impl Iterator<Item = (usize, &Batch)> {
+        let n_looked_at = match self.shortage {
+            Shortage::Concurrency(_) => 1,
+            Shortage::Memory(_) => LOOK_MAX,
+        };
+        self.batches.iter().enumerate().take(n_looked_at)
     }
 }

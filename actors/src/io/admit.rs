@@ -54,6 +54,12 @@ pub(crate) struct Waiting {
 }
 
 impl IoWorld {
+    /// What a refused request asked for, as it is counted.
+    pub(crate) fn asked(&self, operation: &str) -> Asked {
+        let settings = self.settings.load();
+        settings.catalogue.find(operation).map_or(Asked::UNKNOWN, |(entry, _)| entry.index.into())
+    }
+
     /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
     pub(crate) fn admit(&self, ask: &Ask<'_>) -> Result<Waiting, Failure> {
         let settings = self.settings.load_full();
@@ -80,7 +86,7 @@ impl IoWorld {
 
         let admission = &self.workers.bridge.admission;
         let slots_max = self.slots_max(&settings);
-        let bytes = body_bytes.saturating_add(estimate.output_bytes);
+        let bytes = held_bytes(body_bytes, &estimate);
         let held = match ask.body {
             Arrival::Here(_) => admission.hold(bytes, settings.queue.memory_bytes_max)?,
             Arrival::Coming(_) if admission.slots() >= slots_max => {
@@ -100,12 +106,6 @@ impl IoWorld {
             held,
         };
         Ok(Waiting { settings, class: ask.class, request, hold })
-    }
-
-    /// What a refused request asked for, as it is counted.
-    pub(super) fn asked(&self, operation: &str) -> Asked {
-        let settings = self.settings.load();
-        settings.catalogue.find(operation).map_or(Asked::UNKNOWN, |(entry, _)| entry.index.into())
     }
 
     fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {
@@ -131,12 +131,19 @@ impl IoWorld {
         self.fits_work(estimate.work_bytes)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
         in_time(estimate.cpu + hold.unwrap_or_default(), left)?;
-        let held_bytes = body_bytes.saturating_add(estimate.output_bytes);
-        request.held.try_grow_to(held_bytes)?;
+        request.held.try_grow_to(held_bytes(body_bytes, &estimate))?;
         request.held.try_grow_arriving_to(body_bytes)?;
         request.estimate = estimate;
         Ok(())
     }
+}
+
+/// What a request occupies besides its bodies: itself, its parameters, its places in tables. A request with an empty
+/// body is not free either.
+const REQUEST_BYTES: u64 = 512;
+
+fn held_bytes(body_bytes: u64, estimate: &Estimate) -> u64 {
+    REQUEST_BYTES.saturating_add(body_bytes).saturating_add(estimate.output_bytes)
 }
 
 fn estimate(
@@ -169,13 +176,17 @@ fn in_time(least: Duration, allowed: Duration) -> Result<(), Failure> {
 }
 
 impl Waiting {
-    pub(super) fn id(&self) -> u64 {
-        self.request.id
-    }
-
-    /// What it is counted as.
+    /// What it asked for, as it is counted.
     pub(super) fn asked(&self) -> Asked {
         self.settings.catalogue.entries()[self.request.entry].index.into()
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.request.deadline
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.request.id
     }
 
     pub(super) fn declaration(&self) -> &Declaration {

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// Where a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum DoorName {
     /// The native protocol over TCP.
     Tcp,
     /// The native protocol over a Unix socket.
@@ -16,7 +16,7 @@ pub(crate) enum Door {
     Http,
 }
 
-impl Door {
+impl DoorName {
     pub(crate) const ALL: [Self; 3] = [Self::Tcp, Self::Unix, Self::Http];
 
     /// The word that status and metrics use.
@@ -33,7 +33,7 @@ impl Door {
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     open: AtomicUsize,
-    doors: [DoorCounters; Door::ALL.len()],
+    doors: [DoorCounters; DoorName::ALL.len()],
     emptied: Notify,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct DoorCounters {
 
 impl Census {
     /// Takes a place for a connection unless `limit` are taken, and counts it either way.
-    pub(crate) fn enter(self: &Arc<Self>, door: Door, limit: usize) -> Option<Resident> {
+    pub(crate) fn enter(self: &Arc<Self>, door: DoorName, limit: usize) -> Option<Resident> {
         let counters = self.door(door);
         let entered = self
             .open
@@ -66,7 +66,7 @@ impl Census {
         self.open.load(Ordering::Acquire)
     }
 
-    pub(crate) fn door(&self, door: Door) -> &DoorCounters {
+    pub(crate) fn door(&self, door: DoorName) -> &DoorCounters {
         &self.doors[door as usize]
     }
 
@@ -86,7 +86,7 @@ impl Census {
 #[derive(Debug)]
 pub(crate) struct Resident {
     census: Arc<Census>,
-    door: Door,
+    door: DoorName,
 }
 
 impl Drop for Resident {

@@ -199,6 +199,10 @@ impl Connection {
             if !matches!(self.input, InputSide::Frames) || self.session.is_leaving() || self.is_congested() {
                 break;
             }
+            if let Some(mut aside) = self.inbound.take_aside() {
+                self.digest_read(&mut aside);
+                continue;
+            }
             let arrived = SCRATCH.with_borrow_mut(|scratch| match self.stream.read_now(scratch) {
                 // The end is for the turns that follow, when what was read is on its way.
                 Ok(0) => Ok(false),
@@ -223,12 +227,18 @@ impl Connection {
             let heard = self.poll_replies(context).is_ready();
             let read = self.poll_input(context)?.is_ready();
             self.session.finish();
+            let was_congested = self.is_congested();
             let flushed = self.poll_output(context)?.is_ready();
             if flushed && self.session.is_gone() {
                 return Poll::Ready(Ok(()));
             }
+            // Nothing was read, and so nothing asked to be woken for reading, while the peer did not read.
+            let relieved = was_congested && !self.is_congested();
+            if relieved && let Some(reading) = &mut self.reading {
+                *reading = Progress::from(Instant::now());
+            }
             let expired = self.poll_clock(context)?.is_ready();
-            if !(read || heard || expired) {
+            if !(read || heard || relieved || expired) {
                 return Poll::Pending;
             }
         }
@@ -249,6 +259,10 @@ impl Connection {
             // A peer that does not read is not read from either.
             InputSide::Frames if self.is_congested() => return Poll::Pending,
             InputSide::Frames => {}
+        }
+        if let Some(mut aside) = self.inbound.take_aside() {
+            self.digest_read(&mut aside);
+            return Poll::Ready(Ok(()));
         }
         let read = match self.inbound.arriving() {
             Some((body, missing)) if missing >= READ_BYTES_MAX => {
@@ -288,9 +302,10 @@ impl Connection {
     /// Takes apart what one read delivered, and wipes it if there was a secret in it.
     fn digest_read(&mut self, read: &mut [u8]) {
         let now = Instant::now();
+        let begins_in_secret = self.inbound.may_be_secret();
         self.progress(read.len(), now);
         self.digest(read, now);
-        if std::mem::take(&mut self.session.secret_read) {
+        if std::mem::take(&mut self.session.secret_read) || begins_in_secret || self.inbound.may_be_secret() {
             read.zeroize();
         }
     }
@@ -305,7 +320,12 @@ impl Connection {
     /// Takes apart what was read; what is in it goes over the bridge together.
     fn digest(&mut self, mut data: &[u8], now: Instant) {
         let mut completed = false;
+        self.session.begin_turn();
         loop {
+            if self.is_congested() || self.session.turn_is_over() {
+                self.inbound.set_aside(data);
+                break;
+            }
             let item = match self.inbound.next(&mut data) {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
@@ -357,6 +377,8 @@ impl Connection {
             let mut buffer = ReadBuf::new(scratch);
             std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
             let read = buffer.filled().len() as u64;
+            // It may be the rest of a secret that was refused.
+            buffer.filled_mut().zeroize();
             self.last_activity = Instant::now();
             self.input = match self.input {
                 InputSide::Discarded { bytes } if read > 0 && bytes + read < LINGER_BYTES_MAX => {
@@ -386,8 +408,9 @@ impl Connection {
         while !self.session.outbox.is_empty() {
             match self.session.outbox.poll_flush(&mut self.stream, context)? {
                 Poll::Ready(taken) => {
+                    self.last_activity = Instant::now();
                     if let Some(writing) = &mut self.writing {
-                        writing.made(taken, Instant::now());
+                        writing.made(taken, self.last_activity);
                     }
                 }
                 Poll::Pending => {
@@ -426,10 +449,13 @@ impl Connection {
             return Some(self.greeted_until);
         }
         let write = self.writing.as_ref().map(|writing| writing.since + timeouts.write);
-        let read = self.reading.as_ref().map(|reading| reading.since + timeouts.read);
+        // The daemon's own reluctance to read is not the peer's.
+        let reading = self.reading.as_ref().filter(|_| !self.is_congested());
+        let read = reading.map(|reading| reading.since + timeouts.read);
+        let arriving = self.inbound.awaited().map(|(waiting, _)| waiting.deadline());
         let quiet = self.session.is_quiet() && self.reading.is_none() && !self.session.is_leaving();
         let idle = quiet.then(|| self.last_activity + timeouts.idle);
-        [read, write, idle, self.session.next_release()].into_iter().flatten().min()
+        [read, write, idle, self.session.next_due(), arriving].into_iter().flatten().min()
     }
 
     fn expire(&mut self, now: Instant) -> Result<(), Broken> {
@@ -445,7 +471,15 @@ impl Connection {
             return Ok(());
         }
         self.session.release(now);
-        if self.reading.as_ref().is_some_and(|reading| now >= reading.since + timeouts.read) {
+        self.session.expire_waiting(now);
+        if let Some((waiting, missing)) = self.inbound.awaited()
+            && waiting.deadline() <= now
+        {
+            self.session.expire_arriving(waiting, missing);
+            drop(self.inbound.abandon());
+        }
+        let stalled = |reading: &Progress| now >= reading.since + timeouts.read;
+        if self.reading.as_ref().is_some_and(stalled) && !self.is_congested() {
             self.reading = None;
             let arriving = self.inbound.abandon();
             self.session.give_up(arriving);

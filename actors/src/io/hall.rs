@@ -17,6 +17,7 @@ use windlass_protocol::FailureCode;
 use super::IoWorld;
 use super::admit::{Arrival, Ask, Waiting};
 use super::census::Resident;
+use super::inflight::Crossed;
 use super::stream::{Peer, Stream};
 use crate::dispatch::{
     Answer, Batch, Class, ClientKey, Failure, HeldBytes, PendingReplies, Replies, StopFlag,
@@ -148,14 +149,12 @@ impl Hall {
         self.unwritten_bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts what is no request for an operation and was refused by the door itself.
-    pub fn fault(&self) {
-        add(&self.world.metrics.protocol_errors, 1);
+    /// Counts a request that the door refused by itself.
+    pub fn refused(&self, code: FailureCode) {
+        self.count_refused(Asked::UNKNOWN, &Failure::refused(code, ""));
     }
 
-    /// Counts a request for an operation that the door refused by itself.
-    pub fn refused(&self, operation: &str, failure: &Failure) {
-        let asked = self.world.asked(operation);
+    fn count_refused(&self, asked: Asked, failure: &Failure) {
         self.world.metrics.request_read(asked);
         self.world.metrics.failed(asked, failure);
     }
@@ -166,7 +165,7 @@ impl Hall {
     ///
     /// Why the request is refused. It is counted.
     pub fn admit(self: &Arc<Self>, head: &Head<'_>) -> Result<Ticket, Failure> {
-        self.grant(head).inspect_err(|failure| self.refused(head.operation, failure))
+        self.grant(head).inspect_err(|failure| self.count_refused(self.world.asked(head.operation), failure))
     }
 
     fn grant(self: &Arc<Self>, head: &Head<'_>) -> Result<Ticket, Failure> {
@@ -259,23 +258,36 @@ impl Ticket {
         let hall = Arc::clone(&request.hall);
         let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
         add(&hall.world.metrics.bytes_in, input.len() as u64);
-        let (flag, pending) = match hand_over(&hall, waiting, input, length).await {
+        let (crossed, mut pending) = match hand_over(&hall, waiting, input, length).await {
             Ok(crossed) => crossed,
             Err(failure) => return request.refuse(failure),
         };
-        let _stops_when_dropped = RaisedWhenDropped(flag);
+        let stops_when_dropped = RaisedWhenDropped(crossed.stop.clone());
         let mut phase = hall.phase();
-        let answer = tokio::select! {
-            biased;
-            replies = pending => replies.and_then(Replies::into_only),
-            () = reached(&mut phase, Phase::Over) => return request.refuse(Failure::drain_over()),
+        let mut overdue_at = crossed.overdue_at;
+        let answer = loop {
+            tokio::select! {
+                biased;
+                replies = &mut pending => break replies.and_then(Replies::into_only),
+                () = reached(&mut phase, Phase::Over) => return request.refuse(Failure::drain_over()),
+                () = wait_until(overdue_at) => {
+                    let now = Instant::now();
+                    if let Some(failure) = crossed.overdue(now) {
+                        return request.refuse(failure);
+                    }
+                    // A worker was quicker; it is the one to answer.
+                    overdue_at = None;
+                }
+            }
         };
+        drop(stops_when_dropped);
         let Some(Answer { outcome, queue_time, service_time, held, .. }) = answer else {
             return request.refuse(Failure::lost());
         };
+        request.answered = true;
         match &outcome {
-            Ok(_) => request.replied(),
-            Err(failure) => request.failed(failure),
+            Ok(_) => hall.world.metrics.replied(request.asked, 1),
+            Err(failure) => hall.world.metrics.failed(request.asked, failure),
         }
         let outcome = outcome.map(|Output(bytes)| {
             add(&hall.world.metrics.bytes_out, bytes.len() as u64);
@@ -298,7 +310,7 @@ async fn hand_over(
     mut waiting: Waiting,
     input: Input,
     length: Length,
-) -> Result<(StopFlag, PendingReplies), Failure> {
+) -> Result<(Crossed, PendingReplies), Failure> {
     let world = &hall.world;
     if length == Length::Found {
         world.measure(&mut waiting, input.len() as u64)?;
@@ -317,15 +329,25 @@ async fn hand_over(
     let Waiting { settings, class, request, .. } = waiting;
     let slot = world.workers.bridge.admission.enter(world.slots_max(&settings))?;
     let output_bytes_max = settings.limits.body_bytes_max;
+    let (now, deadline) = (Instant::now(), request.deadline);
+    let overdue_at = Some(deadline.min(now + settings.queue.wait_max));
     let (mut batch, pending) = Batch::new(settings, hall.client_key, class, output_bytes_max);
-    let stop = batch.push(request, slot, Instant::now());
+    let stop = batch.push(request, slot, now);
     world.workers.submit(batch);
-    Ok((stop, pending))
+    Ok((Crossed { stop, queued_at: now, deadline, overdue_at }, pending))
 }
 
 /// What has not reached the workers when `drain.timeout` passes.
 fn drained_away() -> Failure {
     Failure { retry_safe: true, ..Failure::drain_over() }
+}
+
+/// For ever where there is no instant.
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until the daemon has come to `phase`, or beyond.
@@ -342,14 +364,10 @@ struct Unanswered {
 }
 
 impl Unanswered {
-    fn replied(&mut self) {
-        self.answered = true;
-        self.hall.world.metrics.replied(self.asked, 1);
-    }
-
     fn failed(&mut self, failure: &Failure) {
-        self.answered = true;
-        self.hall.world.metrics.failed(self.asked, failure);
+        if !std::mem::replace(&mut self.answered, true) {
+            self.hall.world.metrics.failed(self.asked, failure);
+        }
     }
 
     fn refuse(&mut self, failure: Failure) -> Answered {

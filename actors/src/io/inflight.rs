@@ -1,8 +1,9 @@
 //! The requests of one connection that have no final answer yet.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
-use crate::dispatch::StopFlag;
+use crate::dispatch::{Failure, StopFlag};
 use crate::telemetry::Asked;
 
 /// Capacity that an idle connection may keep; what a burst needed beyond it is given back.
@@ -13,7 +14,27 @@ pub(crate) enum Place {
     /// Its body is arriving, or it is held.
     Here,
     /// In the CPU world.
-    There(StopFlag),
+    There(Crossed),
+}
+
+/// A request that waits for a worker, or is with one.
+pub(crate) struct Crossed {
+    pub(crate) stop: StopFlag,
+    pub(crate) queued_at: Instant,
+    pub(crate) deadline: Instant,
+    /// When it has waited for too long; `None` once a worker was found to have started it.
+    pub(crate) overdue_at: Option<Instant>,
+}
+
+impl Crossed {
+    /// The answer to a request that is overdue, unless a worker has started it; from now on none will.
+    pub(crate) fn overdue(&self, now: Instant) -> Option<Failure> {
+        let waited = now.saturating_duration_since(self.queued_at);
+        self.stop.withdraw().then(|| match self.deadline <= now {
+            true => Failure::expired(waited),
+            false => Failure::waited_too_long(waited),
+        })
+    }
 }
 
 /// Unanswered requests by id. An id that is taken out is answered, so that no request is answered twice.
@@ -21,7 +42,11 @@ pub(crate) enum Place {
 /// Ids only ever increase, so they stand in order: found by halving, added at the end, and mostly taken from the
 /// front.
 #[derive(Default)]
-pub(crate) struct Inflight(VecDeque<Open>);
+pub(crate) struct Inflight {
+    open: VecDeque<Open>,
+    /// Not later than the first of them is overdue.
+    overdue_at: Option<Instant>,
+}
 
 /// A request without its final answer.
 pub(crate) struct Open {
@@ -32,46 +57,78 @@ pub(crate) struct Open {
 
 impl Inflight {
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.open.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.open.is_empty()
     }
 
     /// Adds a request whose id is higher than all before.
     pub(crate) fn insert(&mut self, id: u64, asked: Asked) {
-        debug_assert!(self.0.back().is_none_or(|last| last.id < id), "ids increase");
-        self.0.push_back(Open { id, asked, place: Place::Here });
+        debug_assert!(self.open.back().is_none_or(|last| last.id < id), "ids increase");
+        self.open.push_back(Open { id, asked, place: Place::Here });
     }
 
     /// The request has crossed the bridge.
-    pub(crate) fn crossed(&mut self, id: u64, stop: StopFlag) {
+    pub(crate) fn crossed(&mut self, id: u64, crossed: Crossed) {
         if let Some(place) = self.find(id) {
-            self.0[place].place = Place::There(stop);
+            self.overdue_at = [self.overdue_at, crossed.overdue_at].into_iter().flatten().min();
+            self.open[place].place = Place::There(crossed);
         }
     }
 
+    /// When somebody may have waited for too long, or `None`.
+    pub(crate) fn overdue_at(&self) -> Option<Instant> {
+        self.overdue_at
+    }
+
+    /// Takes the right to answer those that have waited for too long and will certainly not be started.
+    pub(crate) fn take_overdue(&mut self, now: Instant) -> Vec<(Open, Failure)> {
+        let mut overdue = Vec::new();
+        for open in &mut self.open {
+            let Place::There(crossed) = &mut open.place else { continue };
+            if crossed.overdue_at.is_some_and(|at| at <= now) {
+                crossed.overdue_at = None;
+                overdue.extend(crossed.overdue(now).map(|failure| (open.id, failure)));
+            }
+        }
+        self.overdue_at = self.open.iter().filter_map(Open::overdue_at).min();
+        let taken = overdue.into_iter().filter_map(|(id, failure)| {
+            let open = self.remove(self.find(id)?)?;
+            Some((open, failure))
+        });
+        taken.collect()
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Open> {
+        let taken = self.open.remove(place);
+        if self.open.is_empty() {
+            self.overdue_at = None;
+            if self.open.capacity() > KEPT_MAX {
+                self.open = VecDeque::new();
+            }
+        }
+        taken
+    }
+
     pub(crate) fn get(&self, id: u64) -> Option<&Place> {
-        self.find(id).map(|place| &self.0[place].place)
+        self.find(id).map(|place| &self.open[place].place)
     }
 
     /// Takes the right to answer; says what was asked for.
     #[must_use]
     pub(crate) fn take(&mut self, id: u64) -> Option<Asked> {
-        let taken = self.0.remove(self.find(id)?)?;
-        if self.0.is_empty() && self.0.capacity() > KEPT_MAX {
-            self.0 = VecDeque::new();
-        }
-        Some(taken.asked)
+        self.remove(self.find(id)?).map(|open| open.asked)
     }
 
     /// Takes the right to answer everything, in the order of the ids, and stops what runs.
     pub(crate) fn take_all(&mut self) -> VecDeque<Open> {
-        let all = std::mem::take(&mut self.0);
+        self.overdue_at = None;
+        let all = std::mem::take(&mut self.open);
         for open in &all {
-            if let Place::There(stop) = &open.place {
-                stop.raise();
+            if let Place::There(crossed) = &open.place {
+                crossed.stop.raise();
             }
         }
         all
@@ -79,10 +136,19 @@ impl Inflight {
 
     fn find(&self, id: u64) -> Option<usize> {
         // Answers mostly come in the order of the requests, and what crosses the bridge was read last.
-        match (self.0.front(), self.0.back()) {
+        match (self.open.front(), self.open.back()) {
             (Some(first), _) if first.id == id => Some(0),
-            (_, Some(last)) if last.id == id => Some(self.0.len() - 1),
-            _ => self.0.binary_search_by_key(&id, |open| open.id).ok(),
+            (_, Some(last)) if last.id == id => Some(self.open.len() - 1),
+            _ => self.open.binary_search_by_key(&id, |open| open.id).ok(),
+        }
+    }
+}
+
+impl Open {
+    fn overdue_at(&self) -> Option<Instant> {
+        match &self.place {
+            Place::Here => None,
+            Place::There(crossed) => crossed.overdue_at,
         }
     }
 }
@@ -111,12 +177,35 @@ mod tests {
         assert!(inflight.is_empty());
     }
 
+    fn waiting(stop: StopFlag, overdue_at: Instant) -> Crossed {
+        Crossed { stop, queued_at: overdue_at, deadline: overdue_at, overdue_at: Some(overdue_at) }
+    }
+
+    #[test]
+    fn what_is_overdue_and_not_started_is_taken_and_will_never_start() {
+        let now = Instant::now();
+        let later = now + std::time::Duration::from_secs(60);
+        let stops: [StopFlag; 3] = Default::default();
+        let mut inflight = Inflight::default();
+        for (id, (stop, at)) in stops.iter().zip([now, now, later]).enumerate() {
+            inflight.insert(id as u64, Asked::UNKNOWN);
+            inflight.crossed(id as u64, waiting(stop.clone(), at));
+        }
+        assert!(stops[1].start(), "a worker was quicker");
+        let taken: Vec<u64> = inflight.take_overdue(now).iter().map(|(open, ..)| open.id).collect();
+        assert_eq!(taken, [0]);
+        assert!(!stops[0].start(), "what was answered is not started");
+        assert!(!stops[1].is_raised(), "what runs goes on");
+        assert_eq!(inflight.overdue_at(), Some(later));
+        assert_eq!(inflight.len(), 2);
+    }
+
     #[test]
     fn whoever_is_dropped_stops_what_runs() {
         let stop = StopFlag::default();
         let mut inflight = Inflight::default();
         inflight.insert(1, Asked::UNKNOWN);
-        inflight.crossed(1, stop.clone());
+        inflight.crossed(1, waiting(stop.clone(), Instant::now()));
         assert!(!stop.is_raised());
         drop(inflight);
         assert!(stop.is_raised());

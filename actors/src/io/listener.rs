@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::IoWorld;
-use super::census::Door;
+use super::census::DoorName;
 use super::connection::Connection;
 use super::hall::{FrontDoor, Hall};
 use super::refusal::{REFUSALS_MAX, native_words, no_place, refuse};
@@ -205,19 +205,20 @@ impl Drop for SocketFile {
 
 /// What is spoken behind a listening socket.
 #[derive(Clone)]
-pub(crate) enum Spoken {
+pub(crate) enum Door {
     /// The native protocol.
     Native,
     /// Another one, which the program brings.
     Other(Arc<dyn FrontDoor>),
 }
 
-impl Spoken {
-    /// The door that a connection is counted at.
-    fn door(&self, stream: &Stream) -> Door {
-        match self {
-            Self::Native => stream.door(),
-            Self::Other(_) => Door::Http,
+impl Door {
+    /// What it is counted as.
+    fn name_of(&self, stream: &Stream) -> DoorName {
+        match (self, stream) {
+            (Self::Other(_), _) => DoorName::Http,
+            (Self::Native, Stream::Tcp(_)) => DoorName::Tcp,
+            (Self::Native, Stream::Unix(_)) => DoorName::Unix,
         }
     }
 
@@ -233,7 +234,7 @@ impl Spoken {
 /// The actor of one listening socket.
 pub(crate) struct Listener {
     world: Arc<IoWorld>,
-    spoken: Spoken,
+    door: Door,
     address: ListenAddress,
     socket: AcceptingSocket,
     refusals: Arc<Semaphore>,
@@ -258,11 +259,7 @@ struct Exhausted {
 
 impl Listener {
     /// Registers the socket with the runtime that this is called on.
-    pub(crate) fn new(
-        world: Arc<IoWorld>,
-        spoken: Spoken,
-        bound: BoundListener,
-    ) -> Result<Self, ListenerError> {
+    pub(crate) fn new(world: Arc<IoWorld>, door: Door, bound: BoundListener) -> Result<Self, ListenerError> {
         let name = bound.address.to_string();
         let socket = match bound.socket {
             ListeningSocket::Tcp(socket) => TcpListener::from_std(socket).map(AcceptingSocket::Tcp),
@@ -272,7 +269,7 @@ impl Listener {
         };
         let socket = socket.map_err(|source| ListenerError { address: name, source })?;
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Ok(Self { world, spoken, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
+        Ok(Self { world, door, address: bound.address, socket, refusals, exhausted: Exhausted::default() })
     }
 
     /// Accepts until the drain begins, then what the backlog still holds.
@@ -317,12 +314,12 @@ impl Listener {
     async fn welcome(&self, stream: Stream, peer: Peer) {
         let world = &self.world;
         let limit = world.settings.load().limits.connections_max;
-        let Some(resident) = world.census.enter(self.spoken.door(&stream), limit) else {
+        let Some(resident) = world.census.enter(self.door.name_of(&stream), limit) else {
             tracing::debug!(%peer, limit, "connection refused: limits.connections reached");
             let failure = no_place(limit);
-            let words = match &self.spoken {
-                Spoken::Native => native_words(&failure, world.load()),
-                Spoken::Other(door) => door.no_place(&failure),
+            let words = match &self.door {
+                Door::Native => native_words(&failure, world.load()),
+                Door::Other(door) => door.no_place(&failure),
             };
             let place = Arc::clone(&self.refusals).acquire_owned().await;
             let place = place.expect("nobody closes the places of refusals");
@@ -337,11 +334,11 @@ impl Listener {
         let number = world.connection_numbers.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(connection = number, %peer, address = %self.address, "connection accepted");
         let world = Arc::clone(world);
-        match &self.spoken {
-            Spoken::Native => {
+        match &self.door {
+            Door::Native => {
                 tokio::spawn(Connection::new(world, stream, peer, number, resident).run());
             }
-            Spoken::Other(door) => {
+            Door::Other(door) => {
                 tokio::spawn(door.serve(stream, Hall::new(world, peer, number, resident)));
             }
         }

@@ -26,10 +26,10 @@ use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
-pub(crate) use census::{Census, Door};
+pub(crate) use census::{Census, DoorName};
 pub use hall::{Answered, FrontDoor, Hall, Head, Ticket};
 pub use listener::BindError;
-pub(crate) use listener::{BoundListener, Listener, ListenerError, Spoken};
+pub(crate) use listener::{BoundListener, Door, Listener, ListenerError};
 pub use parting::LINGER;
 pub use stream::Stream;
 

@@ -17,6 +17,10 @@ use crate::dispatch::HeldBytes;
 /// Bodies up to this size are copied behind their head: cheaper than a piece of their own.
 const COPY_BYTES_MAX: usize = 4096;
 
+/// A gathered piece that has grown to this size is followed by another. A piece is freed when it is written whole, so a
+/// peer that reads a little slower than it asks must not make one piece grow for ever.
+const GATHER_BYTES_MAX: usize = 64 * 1024;
+
 /// Most pieces of one vectored write.
 const SLICES_MAX: usize = 32;
 
@@ -84,7 +88,9 @@ impl Outbox {
     }
 
     fn gather(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
-        if !matches!(self.pieces.back(), Some(Piece { content: Content::Gathered(_), .. })) {
+        let has_room =
+            |piece: &Piece| matches!(&piece.content, Content::Gathered(out) if out.len() < GATHER_BYTES_MAX);
+        if !self.pieces.back().is_some_and(has_room) {
             self.pieces.push_back(Piece { content: Content::Gathered(Vec::new()), held: None });
         }
         let Some(Piece { content: Content::Gathered(out), .. }) = self.pieces.back_mut() else {
@@ -146,5 +152,25 @@ impl Outbox {
             self.written -= len;
             self.pieces.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_freed_even_if_the_outbox_never_empties() {
+        let mut outbox = Outbox::default();
+        let mut kept_max = 0;
+        for _ in 0..10_000 {
+            outbox.push_raw(&[7; 1000]);
+            if outbox.bytes() > 2000 {
+                outbox.advance(1000);
+            }
+            kept_max = kept_max.max(outbox.pieces.iter().map(|piece| piece.content.as_slice().len()).sum());
+        }
+        assert!(!outbox.is_empty());
+        assert!(kept_max < 3 * GATHER_BYTES_MAX, "{kept_max} bytes kept for 2000 that are not written");
     }
 }

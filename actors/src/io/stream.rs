@@ -9,7 +9,6 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::census::Door;
 use crate::dispatch::ClientKey;
 use crate::settings::FairBy;
 
@@ -50,14 +49,6 @@ impl std::fmt::Display for Peer {
 }
 
 impl Stream {
-    /// Where it came in.
-    pub(crate) fn door(&self) -> Door {
-        match self {
-            Self::Tcp(_) => Door::Tcp,
-            Self::Unix(_) => Door::Unix,
-        }
-    }
-
     /// Reads into `buffer`; an unchanged buffer means the end.
     pub(crate) fn poll_read(
         &mut self,

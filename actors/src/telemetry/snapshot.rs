@@ -10,7 +10,7 @@ use super::metrics::Metrics;
 use super::outcome::Outcome;
 use super::worker::OperationCounters;
 use crate::cpu::thread_name;
-use crate::io::{Door, IoWorld};
+use crate::io::{DoorName, IoWorld};
 use crate::lifecycle::Phase;
 use crate::settings::Settings;
 
@@ -281,7 +281,7 @@ fn queue(world: &IoWorld, settings: &Settings, workers: &[WorkerSnapshot], now: 
 }
 
 fn doors(world: &IoWorld) -> Vec<DoorSnapshot> {
-    let of_one = |door: Door| {
+    let of_one = |door: DoorName| {
         let counters = world.census.door(door);
         DoorSnapshot {
             door: door.name(),
@@ -290,5 +290,5 @@ fn doors(world: &IoWorld) -> Vec<DoorSnapshot> {
             refused: read(&counters.refused),
         }
     };
-    Door::ALL.into_iter().map(of_one).collect()
+    DoorName::ALL.into_iter().map(of_one).collect()
 }

@@ -171,3 +171,43 @@ fn guarded(mut answer: Answer) -> Answer {
     }
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogHandle;
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicU64;
+    use tokio::sync::Notify;
+
+    #[tokio::test]
+    async fn a_daemon_that_starts_is_alive_and_not_ready() {
+        let window = Window {
+            observer: OnceLock::new(),
+            log: LogHandle::detached(),
+            accepted: AtomicU64::new(0),
+            end: Notify::new(),
+        };
+        let ready = ready(&window);
+        assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready.into_body().collect().await.unwrap().to_bytes(), "starting\n");
+        let status: serde_json::Value = serde_json::from_str(&status(&window)).unwrap();
+        assert_eq!((&status["state"], status["process"]["threads"].is_number()), (&json!("starting"), true));
+        let metrics = export::text(&window);
+        assert!(metrics.contains("windlass_ready 0\n") && !metrics.contains("windlass_requests_total"));
+    }
+
+    #[test]
+    fn the_page_asks_for_nothing_from_elsewhere() {
+        let page = page();
+        let policy = page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(
+            policy.starts_with("default-src 'none'; connect-src 'self'; script-src 'sha256-"),
+            "{policy}"
+        );
+        assert_eq!(PAGE.matches("<script").count() + PAGE.matches("<style").count(), 2);
+        for elsewhere in ["src=", "@import", "url(", "style=\"", "onclick", "https:"] {
+            assert!(!PAGE.contains(elsewhere), "{elsewhere}");
+        }
+    }
+}

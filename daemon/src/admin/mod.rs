@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use windlass_actors::{BindError, Observer};
 
 use crate::log::LogHandle;
@@ -26,12 +26,13 @@ pub(crate) struct Window {
     log: LogHandle,
     /// Connections that were accepted at this door.
     accepted: AtomicU64,
+    /// Told once, when the thread has to end.
+    end: Notify,
 }
 
 /// The running door.
 pub(crate) struct Admin {
     window: Arc<Window>,
-    end: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
@@ -55,11 +56,15 @@ impl Admin {
     pub(crate) fn start(address: SocketAddr, log: LogHandle) -> Result<Self, AdminError> {
         let listener = bind(address)?;
         let local = listener.local_addr().unwrap_or(address);
-        let window = Arc::new(Window { observer: OnceLock::new(), log, accepted: AtomicU64::new(0) });
-        let (end, ended) = oneshot::channel();
-        let thread = server::start(listener, Arc::clone(&window), ended).map_err(AdminError::Thread)?;
+        let window = Arc::new(Window {
+            observer: OnceLock::new(),
+            log,
+            accepted: AtomicU64::new(0),
+            end: Notify::new(),
+        });
+        let thread = server::start(listener, Arc::clone(&window)).map_err(AdminError::Thread)?;
         tracing::info!(address = format!("http://{local}"), door = "admin", "listening");
-        Ok(Self { window, end, thread })
+        Ok(Self { window, thread })
     }
 
     /// Everything is bound and started: from now on the daemon is as ready as `observer` says.
@@ -70,7 +75,7 @@ impl Admin {
 
     /// Finishes the answers that have begun, for a moment at most, and ends the thread.
     pub(crate) fn close(self) {
-        drop(self.end);
+        self.window.end.notify_one();
         if self.thread.join().is_err() {
             tracing::error!("the admin thread panicked; this is a bug");
         }

@@ -14,7 +14,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::runtime;
-use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -45,12 +44,8 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// For answers that have begun to be written at the end of the process.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
-/// Starts the thread; it ends when `ended` resolves, which dropping its other end does.
-pub(super) fn start(
-    listener: TcpListener,
-    window: Arc<Window>,
-    ended: oneshot::Receiver<()>,
-) -> io::Result<JoinHandle<()>> {
+/// Starts the thread; it ends when the window's `end` is told.
+pub(super) fn start(listener: TcpListener, window: Arc<Window>) -> io::Result<JoinHandle<()>> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _inside = runtime.enter();
@@ -58,19 +53,20 @@ pub(super) fn start(
     };
     std::thread::Builder::new()
         .name(THREAD.to_owned())
-        .spawn(move || runtime.block_on(serve(listener, window, ended)))
+        .spawn(move || runtime.block_on(serve(listener, window)))
 }
 
 /// Accepts until the end. When all places are taken, the connection that has been there longest makes way: an honest
 /// exchange takes milliseconds, so it is one that stalls.
-async fn serve(listener: tokio::net::TcpListener, window: Arc<Window>, ended: oneshot::Receiver<()>) {
+async fn serve(listener: tokio::net::TcpListener, window: Arc<Window>) {
     let mut exchanges = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
-    let mut ended = pin!(ended);
+    let told = Arc::clone(&window);
+    let mut ended = pin!(told.end.notified());
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = &mut ended => break,
+            () = &mut ended => break,
             // Results are not of interest; what has ended is not to be kept.
             Some(_) = exchanges.join_next() => continue,
             accepted = listener.accept() => accepted,

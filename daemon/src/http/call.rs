@@ -9,11 +9,11 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Request, Response};
 use windlass_actors::operation::Output;
-use windlass_actors::{Answered, Failure, Head, Ticket};
+use windlass_actors::{Answered, Head, Ticket};
 
 use super::body::{Refused, read};
 use super::problem::Problem;
-use super::request::{Asked, CALL, traceparent};
+use super::request::{Asked, traceparent};
 use super::service::Answer;
 use super::visit::Visit;
 
@@ -41,10 +41,7 @@ impl Call {
     /// What the client is told.
     pub(super) fn admit(visit: &Arc<Visit>, request: &Request<Incoming>, id: &str) -> Result<Self, Problem> {
         let received_at = Instant::now();
-        let asked = Asked::read(request).inspect_err(|problem| {
-            let name = request.uri().path().strip_prefix(CALL).unwrap_or_default();
-            visit.hall.refused(name, &Failure::refused(problem.code, problem.detail.clone()));
-        })?;
+        let asked = Asked::read(request).inspect_err(|problem| visit.hall.refused(problem.code))?;
         let ticket = visit
             .hall
             .admit(&Head {

@@ -119,7 +119,7 @@ async fn answer(
     let (outcome, rest) = match step {
         Step::Answer(answer) => (Ok(answer), Some(body)),
         Step::Fault(problem) => {
-            serving.visit().hall.fault();
+            serving.visit().hall.refused(problem.code);
             (Err(problem), Some(body))
         }
         Step::Refused(problem) => (Err(problem), Some(body)),

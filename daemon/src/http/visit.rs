@@ -119,7 +119,7 @@ pub(super) async fn run(stream: Stream, hall: Hall, hosts: Arc<Hosts>) {
     match end {
         End::Said => part(stream, &hall, None).await,
         End::Words(problem) => {
-            hall.fault();
+            hall.refused(problem.code);
             part(stream, &hall, Some(problem)).await;
         }
         End::Lost => tracing::debug!(connection = hall.connection(), "connection lost"),

@@ -16,7 +16,7 @@ const WORK_BYTES_MAX: u64 = 1000;
 fn every_job_is_answered_once_and_nothing_stays_behind() {
     for seed in 0..200 {
         let mut rng = Rng::with_seed(seed);
-        let bridge = Bridge::new(2, 64, Budget::new(WORK_BYTES_MAX, 2));
+        let bridge = Bridge::new(2, Budget::new(WORK_BYTES_MAX, 2));
         let settings = settings();
         let mut replies = ReplyBox::default();
         let mut answered: BTreeMap<u64, usize> = BTreeMap::new();

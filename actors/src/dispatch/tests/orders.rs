@@ -24,7 +24,7 @@ fn nothing_is_left_behind(workers: usize, wanted: &'static [Wanted]) {
     let mut builder = ::loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(move || {
-        let bridge = Arc::new(Bridge::new(workers, 8, Budget::new(1000, 2)));
+        let bridge = Arc::new(Bridge::new(workers, Budget::new(1000, 2)));
         let settings = settings();
         let pool = Arc::new(Pool::default());
         let mut replies = ReplyBox::default();

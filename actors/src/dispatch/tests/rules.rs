@@ -9,7 +9,7 @@ use crate::dispatch::job::BATCH_JOBS_MAX;
 use crate::dispatch::{Budget, Failure, ReplyBox};
 
 fn bridge() -> Bridge {
-    Bridge::new(2, 64, Budget::new(1000, 2))
+    Bridge::new(2, Budget::new(1000, 2))
 }
 
 /// The answers that are there: id, and the code of a failure.
@@ -280,4 +280,44 @@ fn a_worker_that_panics_gives_its_place_back_and_wakes_another() {
     assert!(ended.is_err());
     assert_eq!((bridge.places.awake(), woken.get()), (0, 1));
     assert_eq!(heard(&mut replies), [(1, Some(FailureCode::INTERNAL))]);
+}
+
+#[test]
+fn many_that_cannot_run_hide_none_that_can() {
+    let bridge = bridge();
+    let settings = settings();
+    let mut pending = Vec::new();
+    let mut submit = |wanted: Wanted| {
+        // Slots are not what this is about.
+        let (mut batch, replies) =
+            Batch::new(Arc::clone(&settings), ClientKey::Connection(1), Class::Interactive, 1 << 16);
+        batch.push(admitted(&bridge, wanted), bridge.admission.enter(1000).unwrap(), Instant::now());
+        bridge.submit(batch);
+        pending.push(replies);
+    };
+    for id in 1..=200 {
+        submit(Wanted { entry: SINGLE, ..Wanted::interactive(id) });
+    }
+    submit(Wanted::interactive(1000));
+    assert!(bridge.places.claim());
+    let mut seen = Vec::new();
+    bridge.activation(
+        |first| {
+            if seen.is_empty() {
+                assert!(bridge.places.claim());
+                bridge.activation(
+                    |mut second| {
+                        let job = second.next().unwrap();
+                        seen.push(job.id);
+                        second.answer(done(job));
+                    },
+                    || {},
+                );
+            }
+            answer_all(first);
+        },
+        || {},
+    );
+    assert_eq!(seen, [1000], "the second worker runs what it may beside the first");
+    assert_eq!(bridge.waiting_jobs(), 0);
 }

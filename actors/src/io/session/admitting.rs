@@ -12,6 +12,7 @@ use super::{Session, Stage};
 use crate::dispatch::{Batch, Class, Failure};
 use crate::io::admit::{Arrival, Ask, Waiting};
 use crate::io::inbound::Body;
+use crate::io::inflight::Crossed;
 use crate::operation::{Input, Secrecy};
 use crate::telemetry::add;
 
@@ -82,6 +83,8 @@ impl Session {
                 Verdict::Read(Box::new(waiting))
             }
             Err(failure) => {
+                // Nobody knows what a body is that nobody takes.
+                self.secret_read = true;
                 let asked = self.world.asked(work.operation);
                 self.world.metrics.request_read(asked);
                 self.answer_failure(prefix.id, asked, &failure);
@@ -170,6 +173,24 @@ impl Session {
         }
     }
 
+    /// Answers those that have waited for a worker for too long.
+    pub(crate) fn expire_waiting(&mut self, now: Instant) {
+        if self.inflight.overdue_at().is_none_or(|at| at > now) {
+            return;
+        }
+        for (open, failure) in self.inflight.take_overdue(now) {
+            self.answer_failure(open.id, open.asked, &failure);
+        }
+    }
+
+    /// A body that has not come whole by its deadline: the request is answered, the rest of the body skipped.
+    pub(crate) fn expire_arriving(&mut self, waiting: &Waiting, missing_bytes: u64) {
+        self.answer_if_open(waiting.id(), &Failure::not_arrived());
+        if missing_bytes > SKIP_BYTES_MAX {
+            self.leave_quietly(FailureCode::DEADLINE_EXCEEDED.number());
+        }
+    }
+
     /// Gives those whose hold is over to the workers.
     pub(crate) fn release(&mut self, now: Instant) {
         while self.held.peek().is_some_and(|held| held.until <= now) {
@@ -201,9 +222,10 @@ impl Session {
             self.filling = Some(Batch::new(settings, self.client_key, class, output_bytes_max));
         }
         if let Some((batch, _)) = &mut self.filling {
-            let id = request.id;
+            let (id, deadline) = (request.id, request.deadline);
+            let overdue_at = Some(deadline.min(now + batch.settings.queue.wait_max));
             let stop = batch.push(request, slot, now);
-            self.inflight.crossed(id, stop);
+            self.inflight.crossed(id, Crossed { stop, queued_at: now, deadline, overdue_at });
         }
     }
 

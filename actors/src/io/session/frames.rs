@@ -104,8 +104,9 @@ impl Session {
 
     fn cancel(&mut self, id: u64) {
         match self.inflight.get(id) {
-            // The worker that takes it, or runs it, answers.
-            Some(Place::There(stop)) => stop.raise(),
+            // What runs is stopped at its next check; then its worker answers.
+            Some(Place::There(crossed)) if !crossed.stop.raise_before_start() => {}
+            Some(Place::There(_)) => self.answer_if_open(id, &Failure::abandoned()),
             Some(Place::Here) => {
                 self.held.retain(|held| held.waiting.id() != id);
                 self.answer_if_open(id, &Failure::abandoned());
@@ -127,6 +128,7 @@ impl Session {
             let message = format!("extension {number} must be understood, and this daemon does not");
             return self.write_failure(id, &unsupported(message));
         }
+        self.n_infos = self.n_infos.saturating_add(1);
         let json = match query.subject {
             SUBJECT_CATALOGUE => catalogue_json(&self.world),
             SUBJECT_STATUS => status_json(&self.world),

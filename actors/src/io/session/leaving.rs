@@ -178,6 +178,9 @@ impl Session {
     /// The grace is over too: what the workers still run is answered for.
     pub(crate) fn drain_over(&mut self) {
         self.abandon_all(&Failure::drain_over());
-        self.leave_quietly(FailureCode::DRAINING.number());
+        // Whoever has said Close is still told the totals.
+        if self.stage != Stage::Closing {
+            self.leave_quietly(FailureCode::DRAINING.number());
+        }
     }
 }
