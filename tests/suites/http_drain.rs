@@ -186,7 +186,7 @@ fn when_the_drain_is_over_what_is_left_is_told_so() {
     held.send(&request("POST /v1/call/echo?delay=60s\nWindlass-Deadline: 5m", b"held"));
     let mut arriving = Http::connect(daemon.http());
     arriving.send(&request("POST /v1/call/echo", &[1; 100_000])[..50_000]);
-    daemon.wait_for_status("both hold", |status| status["queue"]["held_bytes"] == 100_004);
+    daemon.wait_for_status("both hold", |status| status["queue"]["held_bytes"].as_u64() >= Some(100_004));
     let begun_at = Instant::now();
     daemon.signal(Signal::TERM);
     for (mut http, retry_safe) in [(running, false), (held, true), (arriving, true)] {
