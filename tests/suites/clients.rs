@@ -186,8 +186,12 @@ fn the_blocking_client_gives_up_after_its_deadline_and_the_daemon_stops() {
     let gate = Gate::hold(&daemon);
     let error = client.call(&numbered("hash", 1).deadline(Duration::from_millis(30))).unwrap_err();
     gate.release();
-    // Said by the client, because no worker was free to say it.
-    assert!(matches!(error, CallError::DeadlineExceeded { .. }), "{error}");
+    // Said by the daemon while its workers were as busy as before, or by the client where that took too long.
+    let said = match &error {
+        CallError::Failure(failure) => failure.code == FailureCode::DEADLINE_EXCEEDED,
+        error => matches!(error, CallError::DeadlineExceeded { .. }),
+    };
+    assert!(said, "{error}");
     let status = await_status(&daemon, "/operations/hash/dropped", 1);
     assert_eq!(status["operations"]["hash"]["done"], 0);
     assert_eq!(client.call(&numbered("hash", 1)).unwrap().body.len(), 64);

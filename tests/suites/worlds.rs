@@ -224,7 +224,7 @@ fn requests_that_are_held_take_no_worker_and_no_place_in_the_queue() {
     let mut other = raw::Raw::open(daemon.host_port());
     let status = eventually("all are held", || {
         let status = raw::status(&mut other);
-        (count(&status["queue"]["held_bytes"]) == 8 * SLEEPERS).then_some(status)
+        (count(&status["in_flight"]) == SLEEPERS).then_some(status)
     });
     assert_eq!(
         (&status["queue"]["admitted"], &status["queue"]["waiting"]),
