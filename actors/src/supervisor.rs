@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Failure};
-use crate::io::{BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError};
+use crate::io::{
+    BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError, REFUSALS_MAX,
+};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pulse::Pulse;
 use crate::settings::{DrainSettings, ListenSource, PoolSettings, Settings};
@@ -163,6 +165,7 @@ impl Supervisor {
             metrics,
             phase,
             census: Arc::new(Census::default()),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             connection_numbers: AtomicU64::new(0),
             server: plan.server,
             http_hint: addresses

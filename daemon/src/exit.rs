@@ -14,7 +14,8 @@ pub enum Exit {
     Usage = 2,
     /// An address cannot be bound.
     CannotBind = 69,
-    /// The drain was cut short, by its deadline or by a second signal; everything accepted was answered all the same.
+    /// The drain was cut short: by its deadline, and everything accepted was answered all the same, or by a second
+    /// signal, which ends the process where it stands.
     DrainIncomplete = 75,
     /// The configuration has problems.
     BadConfiguration = 78,

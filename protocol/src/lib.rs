@@ -4,6 +4,11 @@
 //! no clock and no sockets, so that the daemon, the clients and the tests share one reading of every byte. The
 //! clients live in [`client`], behind the cargo feature of the same name.
 
+/// The examples of the README compile.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub mod limits;
 
 mod code;

@@ -60,7 +60,7 @@ enum Outcome {
 /// The results are those of the idle daemon; other suites compare them with other programs.
 fn cases(daemon: &Daemon, rng: &mut Rng) -> Vec<Case> {
     type Parameters = &'static [(&'static str, &'static str)];
-    let mix: [(&'static str, Parameters, usize); 9] = [
+    let mix: [(&'static str, Parameters, usize); 11] = [
         ("echo", &[], 0),
         ("echo", &[], 3000),
         ("echo", &[("delay", "1ms")], 100),
@@ -70,6 +70,9 @@ fn cases(daemon: &Daemon, rng: &mut Rng) -> Vec<Case> {
         ("compress", &[("level", "1")], 8000),
         ("compress", &[("algorithm", "gzip"), ("level", "6")], 2000),
         ("spin", &[("for", "1ms")], 0),
+        // Over several reads, and larger than what a socket holds.
+        ("echo", &[], 300_000),
+        ("decompress", &[("algorithm", "lz4")], 0),
     ];
     let mut connection = Raw::open(daemon.host_port());
     let kinds = mix.iter().cycle().take(3 * mix.len());

@@ -128,6 +128,37 @@ fn drain_under_load_loses_no_request_of_a_client_that_was_not_told() {
     assert_eq!(daemon.wait().status, Some(0));
 }
 
+/// The daemon finds the requests and the signal at the same time, and half of the connections have never been heard.
+#[test]
+fn requests_that_lie_unread_when_the_drain_begins_are_all_answered() {
+    const CONNECTIONS: u8 = 200;
+    for _ in 0..5 {
+        let daemon = Daemon::start(&[]);
+        let mut connections: Vec<Http> = (0..CONNECTIONS).map(|_| Http::connect(daemon.http())).collect();
+        for http in connections.iter_mut().step_by(2) {
+            http.send(&request("POST /v1/call/echo", b"known"));
+            assert_eq!(http.answer().unwrap().body, b"known");
+        }
+        daemon.wait_for_status("all are accepted", |status| {
+            status["connections"]["open"] == u64::from(CONNECTIONS) + 1
+        });
+        daemon.signal(Signal::STOP);
+        for (index, http) in (0_u8..).zip(&mut connections) {
+            http.send(
+                &[request("POST /v1/call/echo", &[index]), request("GET /v1/operations", b"")].concat(),
+            );
+        }
+        daemon.signal(Signal::TERM);
+        daemon.signal(Signal::CONT);
+        for (index, mut http) in (0_u8..).zip(connections) {
+            assert_eq!(http.answer().expect("an answer").body, [index]);
+            let last = http.answer().expect("an answer to the second");
+            assert!(last.status == 200 && http.ends());
+        }
+        assert_eq!(daemon.wait().status, Some(0));
+    }
+}
+
 #[test]
 fn http2_requests_in_flight_are_finished_in_a_drain() {
     let daemon = Daemon::start(&[("cpu.threads", "1")]);
@@ -155,7 +186,7 @@ fn when_the_drain_is_over_what_is_left_is_told_so() {
     held.send(&request("POST /v1/call/echo?delay=60s\nWindlass-Deadline: 5m", b"held"));
     let mut arriving = Http::connect(daemon.http());
     arriving.send(&request("POST /v1/call/echo", &[1; 100_000])[..50_000]);
-    daemon.wait_for_status("both hold", |status| status["queue"]["held_bytes"] == 100_004);
+    daemon.wait_for_status("both hold", |status| status["queue"]["held_bytes"].as_u64() >= Some(100_004));
     let begun_at = Instant::now();
     daemon.signal(Signal::TERM);
     for (mut http, retry_safe) in [(running, false), (held, true), (arriving, true)] {

@@ -1,6 +1,5 @@
 //! The examples of the README run as they stand, where their interpreter is.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use windlass_tests::{Daemon, python_with, repository, run, sample, tool};
@@ -10,9 +9,7 @@ const PRINTED: &str = "127.0.0.1:7411";
 
 /// The fenced blocks of the README in this language that speak HTTP.
 fn examples(language: &str) -> Vec<String> {
-    let places = ["README-http.md", "README.md"].map(|name| repository().join(name));
-    let readme: PathBuf = places.into_iter().find(|path| path.exists()).unwrap();
-    let text = std::fs::read_to_string(readme).unwrap();
+    let text = std::fs::read_to_string(repository().join("README.md")).unwrap();
     let blocks: Vec<String> = text
         .split("```")
         .skip(1)

@@ -47,8 +47,15 @@ impl StopFlag {
         self.word.fetch_or(self.stop(), Ordering::AcqRel) & self.started() == 0
     }
 
+    /// Raises the flag unless the job was started; whether it was raised. Then its answer is the caller's to give.
+    #[must_use]
+    pub(crate) fn withdraw(&self) -> bool {
+        let unless_started = |word: u64| (word & self.started() == 0).then_some(word | self.stop());
+        self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_started).is_ok()
+    }
+
     /// Notes that the job is started; whether it may be. One word has one order, so that this and
-    /// [`StopFlag::raise_before_start`] are never both granted.
+    /// the two above are never both granted.
     #[must_use]
     pub(crate) fn start(&self) -> bool {
         self.word.fetch_or(self.started(), Ordering::AcqRel) & self.stop() == 0

@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     last_activity: Instant,
     /// Until when preface and Hello have to be here, however they arrive.
     greeted_until: Instant,
+    /// Nothing was open and nothing had arrived when the drain began.
+    is_idle_in_drain: bool,
     _resident: Resident,
 }
 
@@ -129,6 +131,7 @@ impl Connection {
             writing: None,
             last_activity: now,
             greeted_until,
+            is_idle_in_drain: false,
             _resident: resident,
         }
     }
@@ -176,7 +179,8 @@ impl Connection {
         match phase {
             Phase::Serving | Phase::Quiet => {}
             Phase::Draining => {
-                self.read_what_has_arrived()?;
+                let arrived = self.read_what_has_arrived()?;
+                self.is_idle_in_drain = !arrived && self.session.is_quiet();
                 self.session.drain();
             }
             Phase::Cancelling => {
@@ -193,11 +197,16 @@ impl Connection {
     }
 
     /// What has arrived before the drain is still accepted. Asks the socket itself: what the runtime knows of it may be
-    /// older than the drain.
-    fn read_what_has_arrived(&mut self) -> Result<(), Broken> {
+    /// older than the drain. Says whether anything had.
+    fn read_what_has_arrived(&mut self) -> Result<bool, Broken> {
+        let mut any = false;
         for _ in 0..ARRIVED_READS_MAX {
             if !matches!(self.input, InputSide::Frames) || self.session.is_leaving() || self.is_congested() {
                 break;
+            }
+            if let Some(mut aside) = self.inbound.take_aside() {
+                self.digest_read(&mut aside);
+                continue;
             }
             let arrived = SCRATCH.with_borrow_mut(|scratch| match self.stream.read_now(scratch) {
                 // The end is for the turns that follow, when what was read is on its way.
@@ -212,8 +221,9 @@ impl Connection {
             if !arrived {
                 break;
             }
+            any = true;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// One turn: read, hear the workers, write, look at the clock. Ready when everything is said and written.
@@ -255,6 +265,10 @@ impl Connection {
             // A peer that does not read is not read from either.
             InputSide::Frames if self.is_congested() => return Poll::Pending,
             InputSide::Frames => {}
+        }
+        if let Some(mut aside) = self.inbound.take_aside() {
+            self.digest_read(&mut aside);
+            return Poll::Ready(Ok(()));
         }
         let read = match self.inbound.arriving() {
             Some((body, missing)) if missing >= READ_BYTES_MAX => {
@@ -312,7 +326,12 @@ impl Connection {
     /// Takes apart what was read; what is in it goes over the bridge together.
     fn digest(&mut self, mut data: &[u8], now: Instant) {
         let mut completed = false;
+        self.session.begin_turn();
         loop {
+            if self.is_congested() || self.session.turn_is_over() {
+                self.inbound.set_aside(data);
+                break;
+            }
             let item = match self.inbound.next(&mut data) {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
@@ -482,10 +501,18 @@ impl Connection {
         Ok(())
     }
 
+    fn nothing_has_come_since(&self) -> bool {
+        let late = self.stream.read_now(&mut [0]);
+        matches!(late, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Everything is said: ends the write side and gives the peer a moment to read it and close, if it may have
     /// something on the way that closing now would answer with a reset.
     async fn part(&mut self) -> Result<(), Broken> {
         poll_fn(|context| self.stream.poll_shutdown(context)).await?;
+        if self.is_idle_in_drain && self.nothing_has_come_since() {
+            return Ok(());
+        }
         let begun_at = Instant::now();
         let drains = *self.world.phase.borrow() >= Phase::Draining;
         let last = begun_at + if drains { LINGER } else { LINGER_MAX };

@@ -13,6 +13,8 @@ pub(crate) struct Inbound<B> {
     partial: Vec<u8>,
     /// Largest frame of an unknown kind that is skipped.
     frame_bytes_max: u32,
+    /// What was read and has to wait until the peer has taken some of its answers, or others have had their turn.
+    aside: Vec<u8>,
     /// Whether `partial` was handed out as an item and is to be forgotten.
     handed_out: bool,
 }
@@ -84,12 +86,31 @@ pub(crate) enum Misread {
 
 impl<B> Inbound<B> {
     pub(crate) fn new(frame_bytes_max: u32) -> Self {
-        Self { state: State::Preface, partial: Vec::new(), frame_bytes_max, handed_out: false }
+        Self {
+            state: State::Preface,
+            partial: Vec::new(),
+            frame_bytes_max,
+            aside: Vec::new(),
+            handed_out: false,
+        }
     }
 
     /// Whether the next byte would start something new.
     pub(crate) fn at_boundary(&self) -> bool {
-        matches!(self.state, State::Head) && (self.partial.is_empty() || self.handed_out)
+        matches!(self.state, State::Head)
+            && (self.partial.is_empty() || self.handed_out)
+            && self.aside.is_empty()
+    }
+
+    /// Keeps what was read but not taken apart; it comes before whatever is read next.
+    pub(crate) fn set_aside(&mut self, data: &[u8]) {
+        debug_assert!(self.aside.is_empty(), "nothing is read before it is taken");
+        self.aside = data.to_vec();
+    }
+
+    /// What was set aside, if anything.
+    pub(crate) fn take_aside(&mut self) -> Option<Vec<u8>> {
+        (!self.aside.is_empty()).then(|| std::mem::take(&mut self.aside))
     }
 
     /// What the next byte is in the middle of, if anything.

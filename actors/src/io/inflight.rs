@@ -30,7 +30,7 @@ impl Crossed {
     /// The answer to a request that is overdue, unless a worker has started it; from now on none will.
     pub(crate) fn overdue(&self, now: Instant) -> Option<Failure> {
         let waited = now.saturating_duration_since(self.queued_at);
-        self.stop.raise_before_start().then(|| match self.deadline <= now {
+        self.stop.withdraw().then(|| match self.deadline <= now {
             true => Failure::expired(waited),
             false => Failure::waited_too_long(waited),
         })
@@ -195,6 +195,7 @@ mod tests {
         let taken: Vec<u64> = inflight.take_overdue(now).iter().map(|(open, ..)| open.id).collect();
         assert_eq!(taken, [0]);
         assert!(!stops[0].start(), "what was answered is not started");
+        assert!(!stops[1].is_raised(), "what runs goes on");
         assert_eq!(inflight.overdue_at(), Some(later));
         assert_eq!(inflight.len(), 2);
     }

@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 
 use super::IoWorld;
 use super::census::DoorName;
 use super::connection::Connection;
 use super::hall::{FrontDoor, Hall};
-use super::refusal::{REFUSALS_MAX, native_words, no_place, refuse};
+use super::refusal::{native_words, no_place, refuse};
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
 use crate::settings::{ListenAddress, ListenSource, UnixAddress};
@@ -174,8 +173,10 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> 
 /// Binds in a private directory, sets rights and owner there, and moves the socket to its place, so that nobody ever
 /// sees it with other rights. A stale file at the place is replaced by the move; a live one is left alone.
 fn bind_unix(address: &UnixAddress) -> io::Result<(std::os::unix::net::UnixListener, SocketFile)> {
-    refuse_live(&address.path)?;
     let parent = address.path.parent().unwrap_or(Path::new("/"));
+    // Two daemons that start together must not both find the place free.
+    let _until_it_is_ours = lock_directory(parent)?;
+    refuse_live(&address.path)?;
     let private = parent.join(format!(".windlass-{}", std::process::id()));
     std::fs::DirBuilder::new().create_private(&private)?;
     let bound = bind_unix_in(&private, address);
@@ -201,6 +202,24 @@ fn bind_unix_in(
     std::fs::rename(&path, &address.path)?;
     let file = SocketFile { path: address.path.clone(), inode: (metadata.dev(), metadata.ino()) };
     Ok((socket.into(), file))
+}
+
+/// How often a lock that another process holds is tried, and how long apart: a second in all.
+const LOCK_TRIES: usize = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Keeps other daemons from placing a socket in the same directory for as long as the file is open.
+fn lock_directory(path: &Path) -> io::Result<std::fs::File> {
+    use rustix::fs::{FlockOperation, flock};
+    let directory = std::fs::File::open(path)?;
+    for _ in 0..LOCK_TRIES {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(directory),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::park_timeout(LOCK_PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "another process has locked the directory"))
 }
 
 trait PrivateDirectory {
@@ -284,7 +303,6 @@ pub(crate) struct Listener {
     address: ListenAddress,
     socket: AcceptingSocket,
     backlog: Backlog,
-    refusals: Arc<Semaphore>,
     exhausted: Exhausted,
 }
 
@@ -316,9 +334,8 @@ impl Listener {
             }
         };
         let socket = socket.map_err(|source| ListenerError { address: name, source })?;
-        let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
         let exhausted = Exhausted::default();
-        Ok(Self { world, door, address: bound.address, socket, backlog, refusals, exhausted })
+        Ok(Self { world, door, address: bound.address, socket, backlog, exhausted })
     }
 
     /// Accepts until the drain begins, then what the backlog of an own socket still holds.
@@ -372,7 +389,7 @@ impl Listener {
                 Door::Native => native_words(&failure, world.load()),
                 Door::Other(door) => door.no_place(&failure),
             };
-            let place = Arc::clone(&self.refusals).acquire_owned().await;
+            let place = Arc::clone(&world.refusals).acquire_owned().await;
             let place = place.expect("nobody closes the places of refusals");
             tokio::spawn(refuse(stream, place, words));
             return;

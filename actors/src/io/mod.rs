@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use windlass_protocol::PREFIX_BYTES;
 use windlass_protocol::limits::HEADER_BYTES_MAX;
 
@@ -31,6 +31,7 @@ pub use hall::{Answered, FrontDoor, Hall, Head, Ticket};
 pub use listener::BindError;
 pub(crate) use listener::{BoundListener, Door, Listener, ListenerError};
 pub use parting::LINGER;
+pub(crate) use refusal::REFUSALS_MAX;
 pub use stream::Stream;
 
 /// What all listeners and connections share.
@@ -41,6 +42,8 @@ pub(crate) struct IoWorld {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) census: Arc<Census>,
+    /// Places for connections that are told that there is none, at all doors together.
+    pub(crate) refusals: Arc<Semaphore>,
     pub(crate) connection_numbers: AtomicU64,
     /// What the daemon calls itself in Welcome.
     pub(crate) server: String,

@@ -282,8 +282,8 @@ fn general() -> Vec<Key> {
             Kind::Choice(&["connection", "address", "uid"]),
             r#""connection""#,
             AtReload,
-            "Between whom CPU time is shared. \"address\" counts all connections of one IP address as one client, \
-             \"uid\" all connections of one user of a Unix socket.",
+            "Who counts as one client. \"address\" counts all connections of one IP address as one client, \"uid\" all \
+             connections of one user of a Unix socket. Within a class requests are still taken first in, first out.",
         ),
         key(
             "limits.connections",

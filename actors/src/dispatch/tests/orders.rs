@@ -1,4 +1,4 @@
-//! Every order in which submitters and workers can meet. Run with
+//! The orders in which submitters and workers can meet, with up to three preemptions. Run with
 //! `RUSTFLAGS="--cfg windlass_loom" cargo test -p windlass-actors --lib loom`.
 
 use ::loom::thread;

@@ -128,6 +128,7 @@ impl Session {
             let message = format!("extension {number} must be understood, and this daemon does not");
             return self.write_failure(id, &unsupported(message));
         }
+        self.n_infos = self.n_infos.saturating_add(1);
         let json = match query.subject {
             SUBJECT_CATALOGUE => catalogue_json(&self.world),
             SUBJECT_STATUS => status_json(&self.world),
