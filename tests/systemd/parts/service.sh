@@ -56,12 +56,12 @@ ExecStart=/opt/windlass-test/windlassd-faults --config /etc/windlass/windlass.to
     restart
     inside windlass call fault-panic </dev/null >/dev/null 2>&1 || true
     inside journalctl --sync
-    entry=$(journal "$since" OPERATION=fault-panic | head -n 1)
+    entry=$(journal "$since" OPERATION=fault-panic | sed -n 1p)
     matches "OPERATION= finds what an operation did" "$entry" '"OPERATION" *: *"fault-panic"'
     matches "an error has priority 3" "$entry" '"PRIORITY" *: *"3"'
-    entry=$(journal "$since" CONNECTION=1 | head -n 1)
+    entry=$(journal "$since" CONNECTION=1 | sed -n 1p)
     matches "CONNECTION= finds what a connection did" "$entry" '"CONNECTION" *: *"1"'
-    entry=$(journal "$since" _SYSTEMD_UNIT=windlass.service | grep '"MESSAGE" *: *"ready"' | head -n 1)
+    entry=$(journal "$since" _SYSTEMD_UNIT=windlass.service | grep '"MESSAGE" *: *"ready"' | sed -n 1p)
     matches "an ordinary event has priority 6" "$entry" '"PRIORITY" *: *"6"'
     matches "and the identifier of the daemon" "$entry" '"SYSLOG_IDENTIFIER" *: *"windlassd"'
     no_drop_ins
@@ -72,11 +72,16 @@ ExecStart=/opt/windlass-test/windlassd-faults --config /etc/windlass/windlass.to
 # The build with the faults, in place of the real one.
 faults_build() { printf '[Service]\nExecStart=\n'; }
 
+# answers URL: with status 200.
+answers() { inside python3 -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' "$1"; }
+
 part_activation() {
     local since
     equal "the sockets come from systemd" "$(inside ss -Hltnp 'sport = 7410' | grep -c '"systemd"')" 1
     equal "the Unix socket is for the group" "$(inside stat -c '%U %G %a' /run/windlass.sock)" 'windlass windlass 660'
     check "and answers" inside windlass --address "$unix" ping
+    check "HTTP answers on its socket" answers http://127.0.0.1:7411/v1/operations
+    check "admin answers on its socket" answers http://127.0.0.1:7412/readyz
     # Addresses of the file that are not used are named.
     since=$(cursor)
     config 'listen.tcp = ["127.0.0.1:7999"]'
@@ -95,7 +100,8 @@ part_activation() {
     script "systemctl daemon-reload; systemctl stop 'windlass*'; systemctl reset-failed 'windlass*' || true
         systemctl mask --quiet --runtime windlass.socket windlass-http.socket windlass-admin.socket; systemctl start windlass.service"
     check "without socket activation the same configuration works" inside windlass ping
-    equal "on sockets of its own" "$(inside ss -Hltnp 'sport = 7410' | grep -c windlassd)" 1
+    equal "on sockets of its own" "$(inside ss -Hltnp 'sport >= 7410 and sport <= 7412' | grep -c windlassd)" 3
+    check "HTTP too" answers http://127.0.0.1:7411/v1/operations
     script "systemctl stop windlass.service; systemctl unmask --quiet --runtime windlass.socket windlass-http.socket windlass-admin.socket
         systemctl start windlass.service"
     check "and with it again" inside windlass --address "$unix" ping
