@@ -59,3 +59,13 @@ fn every_command_of_the_client_is_in_the_readme() {
         assert!(readme().contains(&format!("`windlass {command}")), "{command}");
     }
 }
+
+#[test]
+fn the_digest_that_the_readme_shows_is_the_one_that_comes_out() {
+    let daemon = windlass_tests::Daemon::start(&[]);
+    let license = repository().join("LICENSE");
+    let arguments = ["call", "hash", "-p", "algorithm=sha256", license.to_str().unwrap()];
+    let ran = windlass_tests::windlass(daemon.address(), &arguments, b"").ok();
+    let digest = ran.text().split(' ').next().unwrap();
+    assert!(readme().contains(&format!("{digest}  LICENSE\n")), "{digest}");
+}
