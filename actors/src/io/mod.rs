@@ -1,6 +1,7 @@
 //! The I/O world: listeners, connections, and what they share. It never computes and never blocks.
 
 mod admit;
+mod bind;
 mod census;
 mod connection;
 mod hall;
@@ -26,10 +27,11 @@ use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
+pub use bind::BindError;
+pub(crate) use bind::BoundListener;
 pub(crate) use census::{Census, DoorName};
 pub use hall::{Answered, FrontDoor, Hall, Head, Ticket};
-pub use listener::BindError;
-pub(crate) use listener::{BoundListener, Door, Listener, ListenerError};
+pub(crate) use listener::{Door, Listener, ListenerError};
 pub use parting::LINGER;
 pub(crate) use refusal::REFUSALS_MAX;
 pub use stream::Stream;

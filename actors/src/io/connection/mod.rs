@@ -1,0 +1,253 @@
+//! Owns: one stream and its [`Session`]. Receives: bytes, the workers' answers, the phases of the daemon.
+//! Sends: batches to the CPU world, frames to the peer. Ends when: both sides are done, the peer is gone, or a
+//! timeout passes. Never: computes, blocks, or keeps a buffer while nothing is being read.
+
+mod clock;
+mod input;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::time::Sleep;
+
+use super::IoWorld;
+use super::admit::Waiting;
+use super::census::Resident;
+use super::inbound::Inbound;
+use super::parting::{LINGER, LINGER_MAX};
+use super::session::Session;
+use super::stream::{Peer, Stream};
+use crate::lifecycle::Phase;
+use clock::Progress;
+
+/// Reads before other connections of the thread get their turn.
+const READS_MAX: usize = 8;
+
+/// The actor of one connection.
+pub(crate) struct Connection {
+    world: Arc<IoWorld>,
+    stream: Stream,
+    inbound: Inbound<Box<Waiting>>,
+    session: Session,
+    input: InputSide,
+    timer: Pin<Box<Sleep>>,
+    /// Since when the peer owes bytes of a frame that has begun, and how many came since.
+    reading: Option<Progress>,
+    /// Since when the peer owes room for what is to be written, and how much it took since.
+    writing: Option<Progress>,
+    last_activity: Instant,
+    /// Until when preface and Hello have to be here, however they arrive.
+    greeted_until: Instant,
+    /// Nothing was open and nothing had arrived when the drain began.
+    is_idle_in_drain: bool,
+    _resident: Resident,
+}
+
+/// What is done with the peer's bytes.
+#[derive(Clone, Copy)]
+enum InputSide {
+    /// They are frames. Next: any below.
+    Frames,
+    /// The last word is said: they are thrown away while it is written and read. Next: [`InputSide::Ended`].
+    Discarded {
+        /// Bytes thrown away.
+        bytes: u64,
+    },
+    /// There are no more.
+    Ended,
+}
+
+/// Why a connection is over without having said everything.
+enum Broken {
+    Io(io::Error),
+    WriteTimeout,
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        world: Arc<IoWorld>,
+        stream: Stream,
+        peer: Peer,
+        number: u64,
+        resident: Resident,
+    ) -> Self {
+        let now = Instant::now();
+        let settings = world.settings.load();
+        let client_key = peer.client_key(number, settings.queue.fair_by);
+        let greeted_until = now + settings.timeouts.handshake;
+        let timer = Box::pin(tokio::time::sleep_until(greeted_until.into()));
+        drop(settings);
+        let inbound = Inbound::new(world.frame_bytes_max());
+        Self {
+            session: Session::new(Arc::clone(&world), number, client_key),
+            world,
+            stream,
+            inbound,
+            input: InputSide::Frames,
+            timer,
+            reading: None,
+            writing: None,
+            last_activity: now,
+            greeted_until,
+            is_idle_in_drain: false,
+            _resident: resident,
+        }
+    }
+
+    /// The whole life of the connection. Dropping it stops what it asked for; it is not cancelled in any other way.
+    pub(crate) async fn run(mut self) {
+        let number = self.session.number;
+        let ended = match self.converse().await {
+            Ok(()) => self.part().await,
+            Err(broken) => Err(broken),
+        };
+        match ended {
+            Ok(()) => tracing::debug!(connection = number, "connection closed"),
+            Err(Broken::Io(error)) => tracing::debug!(connection = number, %error, "connection lost"),
+            Err(Broken::WriteTimeout) => {
+                tracing::info!(
+                    connection = number,
+                    "connection closed: the client does not read its answers"
+                );
+            }
+        }
+    }
+
+    /// Until everything is said and written.
+    async fn converse(&mut self) -> Result<(), Broken> {
+        let mut phase = self.world.phase.clone();
+        let begun_in = *phase.borrow_and_update();
+        self.enter_phase(begun_in).await?;
+        loop {
+            tokio::select! {
+                biased;
+                changed = phase.changed() => {
+                    let now = if changed.is_ok() { *phase.borrow_and_update() } else { Phase::Over };
+                    self.enter_phase(now).await?;
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                }
+                done = poll_fn(|context| self.poll_conversation(context)) => return done,
+            }
+        }
+    }
+
+    async fn enter_phase(&mut self, phase: Phase) -> Result<(), Broken> {
+        match phase {
+            Phase::Serving | Phase::Quiet => {}
+            Phase::Draining => {
+                let arrived = self.read_what_has_arrived()?;
+                self.is_idle_in_drain = !arrived && self.session.is_quiet();
+                self.session.drain();
+            }
+            Phase::Cancelling => {
+                self.session.drain();
+                let arriving = self.inbound.abandon();
+                self.session.cancel_waiting(arriving);
+            }
+            Phase::Over => {
+                self.session.give_up(self.inbound.abandon());
+                self.session.drain_over();
+            }
+        }
+        Ok(())
+    }
+
+    /// One turn: read, hear the workers, write, look at the clock. Ready when everything is said and written.
+    fn poll_conversation(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        for _ in 0..READS_MAX {
+            // What is ready is said before it is noticed that nobody waits any more.
+            let heard = self.poll_replies(context).is_ready();
+            let read = self.poll_input(context)?.is_ready();
+            self.session.finish();
+            let was_congested = self.is_congested();
+            let flushed = self.poll_output(context)?.is_ready();
+            if flushed && self.session.is_gone() {
+                return Poll::Ready(Ok(()));
+            }
+            // Nothing was read, and so nothing asked to be woken for reading, while the peer did not read.
+            let relieved = was_congested && !self.is_congested();
+            if relieved && let Some(reading) = &mut self.reading {
+                *reading = Progress::from(Instant::now());
+            }
+            let expired = self.poll_clock(context)?.is_ready();
+            if !(read || heard || relieved || expired) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_replies(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut heard = Poll::Pending;
+        while let Poll::Ready(answers) = self.session.replies.poll_answers(context) {
+            self.session.answers(answers);
+            self.last_activity = Instant::now();
+            heard = Poll::Ready(());
+        }
+        heard
+    }
+
+    /// Writes; Ready when nothing is left to be written.
+    fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while !self.session.outbox.is_empty() {
+            match self.session.outbox.poll_flush(&mut self.stream, context)? {
+                Poll::Ready(taken) => {
+                    self.last_activity = Instant::now();
+                    if let Some(writing) = &mut self.writing {
+                        writing.made(taken, self.last_activity);
+                    }
+                }
+                Poll::Pending => {
+                    self.writing.get_or_insert_with(|| Progress::from(Instant::now()));
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.writing = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Everything is said: ends the write side and gives the peer a moment to read it and close, if it may have
+    /// something on the way that closing now would answer with a reset.
+    async fn part(&mut self) -> Result<(), Broken> {
+        poll_fn(|context| self.stream.poll_shutdown(context)).await?;
+        if self.is_idle_in_drain && self.nothing_has_come_since() {
+            return Ok(());
+        }
+        let begun_at = Instant::now();
+        let drains = *self.world.phase.borrow() >= Phase::Draining;
+        let last = begun_at + if drains { LINGER } else { LINGER_MAX };
+        self.last_activity = begun_at;
+        self.input = match self.input {
+            InputSide::Frames => InputSide::Discarded { bytes: 0 },
+            input => input,
+        };
+        loop {
+            let until = last.min(self.last_activity + LINGER);
+            let discarded = poll_fn(|context| match self.input {
+                InputSide::Ended => Poll::Ready(Ok(())),
+                _ => self.poll_discard(context),
+            });
+            match tokio::time::timeout_at(until.into(), discarded).await {
+                Ok(result) => result?,
+                Err(_) => return Ok(()),
+            }
+            if matches!(self.input, InputSide::Ended) {
+                return Ok(());
+            }
+        }
+    }
+}
