@@ -145,11 +145,17 @@ impl Supervisor {
             let entrance = move |source| Entrance { source, door: Door::Other(Arc::clone(&door)) };
             listen.into_iter().map(entrance)
         });
-        let entrances: Vec<Entrance> = native.chain(others).collect();
+        let mut entrances: Vec<Entrance> = native.chain(others).collect();
         let bound = entrances
             .iter()
             .map(|entrance| BoundListener::bind(&entrance.source))
             .collect::<Result<Vec<BoundListener>, BindError>>()?;
+        for (bound, entrance) in std::iter::zip(&bound, &mut entrances) {
+            // A listener that is started again stands where clients know it, also where the system chose the port.
+            if let ListenSource::Address(address) = &mut entrance.source {
+                *address = bound.local_address();
+            }
+        }
         let addresses: Vec<String> = std::iter::zip(&bound, &entrances)
             .map(|(bound, entrance)| entrance.door.name(&bound.local_address()))
             .collect();
@@ -253,7 +259,8 @@ impl Supervisor {
         let place = match ended {
             Ok((place, result)) => {
                 let address = &self.addresses[place];
-                tracing::error!(address, error = ?result.err(), "a listener ended; starting it again");
+                let error = result.err().map(|error| error.to_string());
+                tracing::error!(address, error, "a listener ended; starting it again");
                 place
             }
             Err(error) => {

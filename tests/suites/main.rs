@@ -17,6 +17,7 @@ mod http_doors;
 mod http_drain;
 mod http_examples;
 mod limits;
+mod listeners;
 mod main_line;
 mod overload;
 mod page;
