@@ -42,7 +42,7 @@ pub(crate) struct Connection {
     last_activity: Instant,
     /// Until when preface and Hello have to be here, however they arrive.
     greeted_until: Instant,
-    /// Nothing was open and nothing had arrived when the drain began.
+    /// Nothing was open, nothing had arrived and nothing was said for a while when the drain began.
     is_idle_in_drain: bool,
     _resident: Resident,
 }
@@ -148,7 +148,9 @@ impl Connection {
             Phase::Serving | Phase::Quiet => {}
             Phase::Draining => {
                 let arrived = self.read_what_has_arrived()?;
-                self.is_idle_in_drain = !arrived && self.session.is_quiet();
+                // Whoever asked a moment ago may be asking now.
+                let is_calm = self.last_activity.elapsed() > LINGER;
+                self.is_idle_in_drain = !arrived && is_calm && self.session.is_quiet();
                 self.session.drain();
             }
             Phase::Cancelling => {
