@@ -224,8 +224,8 @@ fn counters_are_exactly_what_clients_were_told_drain_and_cancellations_included(
     let seen = metrics(&at);
     agree(&seen, &told);
     assert_eq!(seen.value("windlass_requests_in_flight"), 1.0);
-    // Taken by the worker: two hashes, what is not zstd, three spins of which one was started. Those that were cancelled
-    // while they waited are answered before it comes to them.
+    // Taken by the worker: two hashes, what is not zstd, three spins. Of these at least one was started; the worker may
+    // have come to the others before they were cancelled. What is answered while it waits is taken later.
     eventually("the worker has come to all of them", || {
         let seen = metrics(&at);
         let taken = |family: &str| -> f64 {
@@ -236,8 +236,8 @@ fn counters_are_exactly_what_clients_were_told_drain_and_cancellations_included(
                 .map(|(_, count)| count)
                 .sum()
         };
-        let counted = (taken("windlass_queue_wait_seconds"), taken("windlass_service_time_seconds"));
-        (counted == (6.0, 4.0)).then_some(())
+        let served = taken("windlass_service_time_seconds");
+        (taken("windlass_queue_wait_seconds") == 6.0 && (4.0..=6.0).contains(&served)).then_some(())
     });
     holder.send(&cancel(1));
     drop(holder.rest());
