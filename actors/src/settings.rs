@@ -55,10 +55,18 @@ pub struct LimitSettings {
     pub connections_max: usize,
     /// Requests unanswered on one connection.
     pub in_flight_per_connection: NonZeroU32,
-    /// Body of a request or answer, bytes.
+    /// Body of a request, bytes.
     pub body_bytes_max: u64,
     /// Answers that one connection has not read yet, bytes; above it, no more is read from it.
     pub unwritten_bytes_max: u64,
+}
+
+impl LimitSettings {
+    /// Largest answer, bytes: a body, and what compressing one that does not compress adds to it (at most one part in
+    /// 255 by the formats there are, and their frames).
+    pub fn answer_bytes_max(&self) -> u64 {
+        self.body_bytes_max.saturating_add(self.body_bytes_max / 128).saturating_add(64 * 1024)
+    }
 }
 
 /// Bounds of waiting for a peer.

@@ -328,7 +328,7 @@ async fn hand_over(
     }
     let Waiting { settings, class, request, .. } = waiting;
     let slot = world.workers.bridge.admission.enter(world.slots_max(&settings))?;
-    let output_bytes_max = settings.limits.body_bytes_max;
+    let output_bytes_max = settings.limits.answer_bytes_max();
     let (now, deadline) = (Instant::now(), request.deadline);
     let overdue_at = Some(deadline.min(now + settings.queue.wait_max));
     let (mut batch, pending) = Batch::new(settings, hall.client_key, class, output_bytes_max);

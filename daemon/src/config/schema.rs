@@ -306,7 +306,8 @@ fn general() -> Vec<Key> {
             Kind::Size { min: 1, max: 2 * GIB },
             r#""64MiB""#,
             AtReload,
-            "Body of one request or answer.",
+            "Body of one request. An answer may be larger by what compressing a body that does not compress adds to it: one \
+             part in 128, and 64KiB.",
         ),
         key(
             "limits.unwritten_per_connection",

@@ -218,7 +218,7 @@ impl Session {
         });
         if !fits {
             self.submit();
-            let output_bytes_max = self.output_bytes_max.min(settings.limits.body_bytes_max);
+            let output_bytes_max = self.output_bytes_max.min(settings.limits.answer_bytes_max());
             self.filling = Some(Batch::new(settings, self.client_key, class, output_bytes_max));
         }
         if let Some((batch, _)) = &mut self.filling {
