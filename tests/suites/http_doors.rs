@@ -161,6 +161,8 @@ fn a_client_that_leaves_stops_its_work_wherever_it_is() {
     waiting.send(&request("POST /v1/call/spin?for=60s\nWindlass-Deadline: 5m", b""));
     daemon.wait_for_status("one waits", |status| status["queue"]["waiting"] == 1);
     waiting.stream().shutdown(Shutdown::Write).unwrap();
+    // Otherwise the worker that is freed next might still come to it.
+    daemon.wait_for_status("who waited has left", |status| status["in_flight"] == 1);
     http.half_close();
     stopped("the running work is stopped", "stopped", 2);
     stopped("the waiting work is not started", "dropped", 1);
