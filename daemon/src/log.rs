@@ -1,4 +1,5 @@
-//! Where events go: a terminal, a pipe, or the journal. Nobody who logs waits for a reader.
+//! Where events go: a terminal, a pipe, or the journal. Nobody who logs waits for a reader of
+//! lines; what goes to the journal is sent by the thread that logs it.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc;

@@ -26,7 +26,7 @@ impl Intake {
         clippy::result_large_err,
         reason = "the batch is given back whole, and only when something is wrong"
     )]
-    /// Hands a batch over, or gives it back when there is no room.
+    /// Hands a batch over, or gives it back should the channel not take it, which as it stands it always does.
     pub(crate) fn try_send(&self, batch: Batch) -> Result<(), Batch> {
         self.sender.try_send(batch).map_err(flume::TrySendError::into_inner)
     }
