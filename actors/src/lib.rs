@@ -29,6 +29,6 @@ pub use lifecycle::Phase;
 pub use pulse::{Pulse, Sketch, Stall};
 pub use supervisor::{DoorPlan, Ending, Observation, Order, Plan, StartError, Supervisor};
 pub use telemetry::{
-    DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot, RequestsSnapshot,
-    RunningSnapshot, Snapshot, WorkerSnapshot,
+    AccuracySnapshot, DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot,
+    RequestsSnapshot, RunningSnapshot, Snapshot, WorkerSnapshot,
 };

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::cpu::{PoolError, Workers, thread_name};
-use crate::dispatch::{Bridge, Budget, Failure};
+use crate::dispatch::{Bridge, Budget, Clients, Failure};
 use crate::io::{
     BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError, REFUSALS_MAX,
 };
@@ -171,6 +171,7 @@ impl Supervisor {
             metrics,
             phase,
             census: Arc::new(Census::default()),
+            clients: Clients::default(),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             connection_numbers: AtomicU64::new(0),
             server: plan.server,

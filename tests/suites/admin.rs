@@ -63,6 +63,7 @@ fn everything_answers_while_workers_queue_and_connections_are_full() {
     let daemon = Daemon::start(&[
         ("cpu.threads", "1"),
         ("queue.capacity", "1"),
+        ("queue.max_wait", "10m"),
         ("limits.connections", "1"),
         ("timeouts.deadline_default", "10m"),
     ]);
@@ -155,6 +156,7 @@ fn counters_are_exactly_what_clients_were_told_drain_and_cancellations_included(
     let daemon = Daemon::start(&[
         ("cpu.threads", "1"),
         ("queue.capacity", "2"),
+        ("queue.max_wait", "10m"),
         ("timeouts.deadline_default", "10m"),
         ("limits.body", "512KiB"),
     ]);

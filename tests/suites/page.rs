@@ -35,8 +35,12 @@ fn shown(dom: &str, mark: &str, name: &str) -> f64 {
 
 #[test]
 fn the_page_shows_what_the_status_says_under_load() {
-    let daemon =
-        Daemon::start(&[("cpu.threads", "2"), ("queue.capacity", "3"), ("timeouts.deadline_default", "10m")]);
+    let daemon = Daemon::start(&[
+        ("cpu.threads", "2"),
+        ("queue.capacity", "3"),
+        ("queue.max_wait", "10m"),
+        ("timeouts.deadline_default", "10m"),
+    ]);
     let mut connection = Raw::open(daemon.host_port());
     for id in 1..=200 {
         connection.send(&work(id, "hash", &[], b"abc"));

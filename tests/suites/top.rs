@@ -32,8 +32,12 @@ impl Drop for Terminal {
 
 #[test]
 fn top_shows_what_runs_and_waits_and_says_when_the_daemon_is_gone() {
-    let daemon =
-        Daemon::start(&[("cpu.threads", "1"), ("queue.capacity", "2"), ("timeouts.deadline_default", "10m")]);
+    let daemon = Daemon::start(&[
+        ("cpu.threads", "1"),
+        ("queue.capacity", "2"),
+        ("queue.max_wait", "10m"),
+        ("timeouts.deadline_default", "10m"),
+    ]);
     let mut connection = Raw::open(daemon.host_port());
     for id in 1..=20 {
         connection.send(&work(id, "hash", &[], b"abc"));

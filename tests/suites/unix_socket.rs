@@ -196,7 +196,10 @@ fn a_socket_that_another_has_put_there_since_is_left_alone_at_the_end() {
 #[test]
 fn a_peer_that_vanishes_stops_what_it_asked_for_and_harms_nobody() {
     let (_directory, path) = place();
-    let daemon = start(&path, &[("cpu.threads", "1")]);
+    let daemon = start(
+        &path,
+        &[("cpu.threads", "1"), ("queue.max_wait", "10m"), ("timeouts.deadline_default", "10m")],
+    );
     let mut peer = UnixStream::connect(&path).unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
     let queued = [2, 3, 4].map(|id| raw::work(id, "spin", &[("for", "20s")], b"")).concat();

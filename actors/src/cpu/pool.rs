@@ -1,6 +1,7 @@
 //! The pool: as many threads as configured, named, with their own stack and niceness, and woken only for work.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -95,6 +96,11 @@ impl Workers {
             let workers = Arc::clone(self);
             self.pool.spawn(move || workers.activate());
         }
+    }
+
+    /// How long the workers need for all that waits and runs.
+    pub(crate) fn drain_in(&self) -> Duration {
+        self.bridge.backlog.drains_in(self.workers.len())
     }
 
     /// Lends the thread's worker to an activation.

@@ -7,42 +7,53 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::pool::Workers;
-use crate::dispatch::{Answer, Batch, Failure, Job, StopFlag};
-use crate::operation::{JobContext, OperationError, OutputBudget, StopCheck, WorkAreas};
+use crate::dispatch::{Answer, Batch, Cost, Failure, Job, StopFlag};
+use crate::operation::{JobContext, OperationError, OperationIndex, OutputBudget, StopCheck, WorkAreas};
 use crate::telemetry::End;
 
 /// A batch that has run for this long answers what is done and goes back behind whoever is next.
 const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
+
+/// Jobs below this are many,
+const LIGHT: Duration = Duration::from_micros(20);
+
+/// and one of so many of them is compared with its estimate.
+const LIGHT_TAUGHT: u32 = 8;
 
 /// What one pool thread keeps from job to job.
 pub(crate) struct Worker {
     index: usize,
     areas: WorkAreas,
     kept_bytes_max: u64,
+    n_ended: u32,
 }
 
 impl Worker {
     pub(crate) fn new(index: usize, kept_bytes_max: u64) -> Self {
-        Self { index, areas: WorkAreas::default(), kept_bytes_max }
+        Self { index, areas: WorkAreas::default(), kept_bytes_max, n_ended: 0 }
     }
 
-    /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long.
-    pub(crate) fn run(&mut self, workers: &Workers, mut batch: Batch) {
+    /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long. Says
+    /// how long they ran.
+    pub(crate) fn run(&mut self, workers: &Workers, mut batch: Batch) -> Duration {
         let begun_at = Instant::now();
         let mut now = begun_at;
+        let mut used = Duration::ZERO;
         while let Some(job) = batch.next() {
             let (answer, ended_at) = self.run_job(workers, &batch, job, now);
+            used += answer.service_time;
             batch.answer(answer);
             now = ended_at;
             if batch.len() > 0 && now - begun_at > BATCH_TIME_MAX {
                 batch.send_done();
                 workers.bridge.put_back(batch);
-                return;
+                return used;
             }
         }
         if self.areas.bytes() > self.kept_bytes_max {
             self.areas.shrink_to(self.kept_bytes_max);
         }
+        used
     }
 
     fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, now: Instant) -> (Answer, Instant) {
@@ -55,8 +66,8 @@ impl Worker {
             return (Answer { queue_time, ..answer }, now);
         }
 
-        counters.started(entry.index, now - workers.metrics.started_at, batch.client);
-        let Job { id, arguments, input, deadline, slot, mut held, ref stop, .. } = job;
+        counters.started(entry.index, now - workers.metrics.started_at, batch.client.key);
+        let Job { id, arguments, input, deadline, slot, cost, mut held, ref stop, .. } = job;
         let input_bytes = input.len() as u64;
         let result = {
             let mut context = JobContext {
@@ -97,9 +108,24 @@ impl Worker {
             }
         };
         counters.ended(entry.index, end, queue_time, service_time);
+        if end == End::Done || (end == End::Stopped && service_time > cost.cpu) {
+            self.learn(workers, entry.index, &cost, service_time);
+        }
         drop(slot);
         held.shrink_to(outcome.as_ref().map_or(0, |output| output.0.len() as u64));
         (Answer { id, outcome, queue_time, service_time, held }, ended_at)
+    }
+}
+
+impl Worker {
+    /// Corrects what such jobs are estimated at. Light jobs are so many that a few of them teach as much.
+    fn learn(&mut self, workers: &Workers, operation: OperationIndex, cost: &Cost, took: Duration) {
+        self.n_ended = self.n_ended.wrapping_add(1);
+        if cost.cpu < LIGHT && took < LIGHT && !self.n_ended.is_multiple_of(LIGHT_TAUGHT) {
+            return;
+        }
+        workers.metrics.workers[self.index].estimated(operation, cost, took);
+        workers.bridge.costs.learn(operation, cost.estimate.cpu, took);
     }
 }
 
@@ -113,7 +139,9 @@ fn unstarted(workers: &Workers, batch: &Batch, job: &Job, now: Instant) -> Optio
     } else if now >= job.deadline {
         Some(Failure::expired(waited))
     } else if waited > batch.settings.queue.wait_max {
-        Some(Failure::waited_too_long(waited))
+        Some(Failure::waited_too_long(waited).retry_after(workers.drain_in()))
+    } else if job.is_hopeless(now) {
+        Some(Failure::hopeless(waited).retry_after(workers.drain_in()))
     } else {
         None
     }

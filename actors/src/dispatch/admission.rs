@@ -53,6 +53,19 @@ pub(crate) enum Refusal {
     },
 }
 
+impl Refusal {
+    /// What was asked for, as a share of what is in use: about so much of it has to end first.
+    #[allow(clippy::cast_precision_loss, reason = "a share needs no more than that")]
+    pub(crate) fn share(&self) -> f64 {
+        let (asked, used) = match *self {
+            Self::Slots { limit } => (1, limit as u64),
+            Self::Memory { held, asked, .. } => (asked, held),
+            Self::Arrivals { arriving, asked, .. } => (asked, arriving),
+        };
+        (asked as f64 / used.max(1) as f64).min(1.0)
+    }
+}
+
 fn try_add(counter: &AtomicU64, by: u64, limit: u64) -> Result<(), u64> {
     counter
         .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| {

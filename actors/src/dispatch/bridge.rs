@@ -8,18 +8,21 @@ use super::budget::{Budget, RunPermit};
 use super::intake::Intake;
 use super::job::Batch;
 use super::places::Places;
-use super::schedule::Schedule;
-use super::{Admission, Failure};
+use super::schedule::{Schedule, Settlement, Taken};
+use super::{Admission, Backlog, CostModel, Failure};
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 
-/// Most batches that a worker moves from the intake into the schedule under one lock.
-const MOVES_MAX: usize = 256;
+/// Most batches that a worker moves from the intake into the schedule under one lock: some 1 ms of moving. Who is
+/// still in the intake cannot be next, however light.
+const MOVES_MAX: usize = 4096;
 
 /// The meeting point of the two worlds.
 pub(crate) struct Bridge {
     pub(crate) admission: Arc<Admission>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) places: Places,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) costs: CostModel,
     intake: Intake,
     schedule: Mutex<Schedule>,
     /// Batches in the intake and the schedule together.
@@ -37,10 +40,13 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     pub(crate) fn new(workers: usize, budget: Budget) -> Self {
+        let n_operations = budget.n_operations();
         Self {
             admission: Arc::default(),
             budget: Arc::new(budget),
             places: Places::new(workers),
+            backlog: Arc::new(Backlog::new(n_operations)),
+            costs: CostModel::new(n_operations),
             intake: Intake::new(),
             schedule: Mutex::new(Schedule::default()),
             waiting: AtomicUsize::new(0),
@@ -54,49 +60,72 @@ impl Bridge {
 
     /// Hands a batch to the CPU world. Answers it at once when that takes no more. The caller then wakes a worker.
     pub(crate) fn submit(&self, batch: Batch) {
-        // The count goes up before the batch can be seen, so that it never falls below zero.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.waiting_jobs.fetch_add(batch.len(), Ordering::Relaxed);
+        // The counts go up before the batch can be seen, so that they never fall below zero.
+        self.enters(&batch);
         if let Err(batch) = self.intake.try_send(batch) {
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+            self.leaves(&batch);
             batch.fail(&Failure::refused(windlass_protocol::FailureCode::OVERLOADED, "the intake is full"));
         }
     }
 
-    /// Takes what a worker should run next, with what it needs to run reserved.
-    fn take(&self) -> Option<(Batch, RunPermit)> {
+    fn enters(&self, batch: &Batch) {
+        self.backlog.batch_enters(batch);
+        self.waiting_jobs.fetch_add(batch.len(), Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn leaves(&self, batch: &Batch) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.backlog.batch_leaves(batch);
+    }
+
+    /// Takes what a worker should run or answer next. `ended` is what this worker did before.
+    fn take(&self, ended: Option<(Settlement, Duration)>) -> Option<Taken<RunPermit>> {
         if self.waiting.load(Ordering::SeqCst) == 0 || self.is_stuck() {
             return None;
         }
+        let now = Instant::now();
         let mut schedule = self.schedule();
+        if let Some((settlement, used)) = ended {
+            schedule.settle(&settlement, used);
+        }
         for batch in std::iter::from_fn(|| self.intake.try_take()).take(MOVES_MAX) {
             schedule.push(batch);
         }
-        let taken = schedule.take(|batch| self.budget.try_reserve(batch)).or_else(|| {
+        let taken = schedule.take(now, |batch| self.budget.try_reserve(batch)).or_else(|| {
             if schedule.is_empty() {
                 return None;
             }
             // Said before looking again: whoever frees something after this look sees it and wakes a worker.
             self.budget.note_passed_over();
-            schedule.take(|batch| self.budget.try_reserve(batch))
+            schedule.take(now, |batch| self.budget.try_reserve(batch))
         });
         drop(schedule);
-        let (batch, permit) = taken?;
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+        let taken = taken?;
+        let (Taken::Job(batch, _) | Taken::Lost(batch)) = &taken;
+        self.leaves(batch);
         self.taken.fetch_add(1, Ordering::Relaxed);
-        Some((batch, permit))
+        Some(taken)
     }
 
     /// One activation of a worker that has a place: runs what there is until nothing is left that could run. `run`
-    /// does the work; `wake` wakes one more worker if a place is free.
-    pub(crate) fn activation(&self, mut run: impl FnMut(Batch), wake: impl Fn()) {
+    /// does the work and says how much CPU time it used; `wake` wakes one more worker if a place is free.
+    pub(crate) fn activation(&self, mut run: impl FnMut(Batch) -> Duration, wake: impl Fn()) {
         loop {
             let place = Awake { places: &self.places, wake: &wake };
-            while let Some((batch, permit)) = self.take() {
-                run(batch);
-                drop(permit);
+            let mut ended = None;
+            while let Some(taken) = self.take(ended.take()) {
+                match taken {
+                    Taken::Job(batch, permit) => {
+                        let settlement = Settlement::of(&batch);
+                        let running = self.backlog.runs(&batch);
+                        let used = run(batch);
+                        drop((running, permit));
+                        ended = Some((settlement, used));
+                    }
+                    Taken::Lost(batch) => drop(run(batch)),
+                }
                 // What did not fit beside this batch may fit now, and this worker takes only one of it.
                 if self.budget.take_passed_over() {
                     wake();
@@ -112,8 +141,7 @@ impl Bridge {
 
     /// Puts back what a worker did not get to.
     pub(crate) fn put_back(&self, batch: Batch) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        self.waiting_jobs.fetch_add(batch.len(), Ordering::Relaxed);
+        self.enters(&batch);
         self.schedule().put_back(batch);
     }
 
@@ -121,16 +149,16 @@ impl Bridge {
     fn has_runnable(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) > 0
             && !self.is_stuck()
-            && (!self.intake.is_empty() || self.schedule().any(|batch| self.budget.fits(batch)))
+            && (!self.intake.is_empty()
+                || self.schedule().any(Instant::now(), |batch| self.budget.fits(batch)))
     }
 
     /// The same for a watchdog, which must not wait for a worker: while one has the schedule, it is taken to be so.
     pub(crate) fn could_run(&self) -> bool {
+        let any = |schedule: &Schedule| schedule.any(Instant::now(), |batch| self.budget.fits(batch));
         let fits = || match self.schedule.try_lock() {
-            Ok(schedule) => schedule.any(|batch| self.budget.fits(batch)),
-            Err(TryLockError::Poisoned(schedule)) => {
-                schedule.into_inner().any(|batch| self.budget.fits(batch))
-            }
+            Ok(schedule) => any(&schedule),
+            Err(TryLockError::Poisoned(schedule)) => any(&schedule.into_inner()),
             Err(TryLockError::WouldBlock) => true,
         };
         self.waiting.load(Ordering::SeqCst) > 0 && (!self.intake.is_empty() || fits())
@@ -160,8 +188,7 @@ impl Bridge {
         let mut batches: Vec<Batch> = std::iter::from_fn(|| self.intake.try_take()).collect();
         batches.extend(self.schedule().drain());
         for batch in batches {
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-            self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+            self.leaves(&batch);
             batch.fail(failure);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::job::Batch;
-use crate::operation::OperationIndex;
+use crate::operation::{Entry, OperationIndex};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// What runs now, against what may.
@@ -28,27 +28,28 @@ impl Budget {
         }
     }
 
-    /// Reserves what a batch needs to run, or nothing; then it says what was short.
+    /// Reserves what a batch needs to run, or nothing. One that needs more than there is, because there is less than
+    /// when it was admitted, runs when nothing else needs any.
     pub(crate) fn try_reserve(self: &Arc<Self>, batch: &Batch) -> Result<RunPermit, Shortage> {
         let operation = match batch.concurrency_limited() {
             Some(entry) => {
                 let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
                 self.running[usize::from(entry.index.0)]
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1))
-                    .map_err(|_| Shortage::Concurrency(entry.index))?;
+                    .map_err(|_| Shortage)?;
                 Some(entry.index)
             }
             None => None,
         };
         // From here on the permit gives back what was taken.
         let mut permit = RunPermit { budget: Arc::clone(self), work_bytes: 0, operation };
-        let work_bytes = batch.work_bytes();
+        let work_bytes = batch.work_bytes().min(self.work_bytes_max);
         if work_bytes > 0 {
             self.work_bytes
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                     now.checked_add(work_bytes).filter(|sum| *sum <= self.work_bytes_max)
                 })
-                .map_err(|_| Shortage::Memory(work_bytes.ilog2()))?;
+                .map_err(|_| Shortage)?;
             permit.work_bytes = work_bytes;
         }
         Ok(permit)
@@ -61,7 +62,17 @@ impl Budget {
             self.running[usize::from(entry.index.0)].load(Ordering::SeqCst) < limit
         });
         let left = self.work_bytes_max.saturating_sub(self.work_bytes.load(Ordering::SeqCst));
-        concurrency && batch.work_bytes() <= left
+        concurrency && batch.work_bytes().min(self.work_bytes_max) <= left
+    }
+
+    /// How many jobs like this may run at the same time, where that is bounded.
+    pub(crate) fn at_once(&self, entry: &Entry, work_bytes: u64) -> Option<usize> {
+        let by_concurrency = entry.concurrency_max.map(usize::from);
+        let by_memory = self
+            .work_bytes_max
+            .checked_div(work_bytes)
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX).max(1));
+        [by_concurrency, by_memory].into_iter().flatten().min()
     }
 
     pub(crate) fn note_passed_over(&self) {
@@ -73,6 +84,10 @@ impl Budget {
         self.passed_over.load(Ordering::SeqCst) && self.passed_over.swap(false, Ordering::SeqCst)
     }
 
+    pub(crate) fn n_operations(&self) -> usize {
+        self.running.len()
+    }
+
     pub(crate) fn work_bytes(&self) -> u64 {
         self.work_bytes.load(Ordering::Relaxed)
     }
@@ -82,14 +97,9 @@ impl Budget {
     }
 }
 
-/// What a batch has to wait for.
+/// Memory, or another job of its operation, is what a batch has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shortage {
-    /// Another job of its operation has to end.
-    Concurrency(OperationIndex),
-    /// Working memory has to be freed: of this order of magnitude, as the power of two below it.
-    Memory(u32),
-}
+pub(crate) struct Shortage;
 
 /// What a running batch occupies; freed when dropped.
 pub(crate) struct RunPermit {

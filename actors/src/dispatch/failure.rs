@@ -83,6 +83,37 @@ impl Failure {
         Self::refused(FailureCode::OVERLOADED, message)
     }
 
+    /// Has waited for so long that it cannot end before its deadline any more.
+    pub(crate) fn hopeless(waited: Duration) -> Self {
+        let message = format!(
+            "it waited {} ms for a worker, and too little time is left until its deadline",
+            waited.as_millis()
+        );
+        Self::refused(FailureCode::OVERLOADED, message)
+    }
+
+    /// Would have to wait for longer than it may.
+    pub(crate) fn late(wait: Duration, wait_max: Duration) -> Self {
+        let message = format!(
+            "it would wait some {} ms for a worker, more than the {} ms that its deadline and queue.max_wait leave",
+            wait.as_millis(),
+            wait_max.as_millis()
+        );
+        Self::refused(FailureCode::OVERLOADED, message)
+    }
+
+    /// Says when the same request has a chance; at least a millisecond, the unit in which it is told.
+    #[must_use]
+    pub(crate) fn retry_after(self, time: Duration) -> Self {
+        Self { retry_after: Some(time.max(Duration::from_millis(1))), ..self }
+    }
+
+    /// The same where it is only the queue that stands in the way.
+    #[must_use]
+    pub(crate) fn retry_after_if_overloaded(self, time: Duration) -> Self {
+        if self.code == FailureCode::OVERLOADED { self.retry_after(time) } else { self }
+    }
+
     /// Stopped because the drain is over.
     pub(crate) fn drain_over() -> Self {
         Self::ended(FailureCode::CANCELLED, "stopped because the daemon's drain.timeout passed")

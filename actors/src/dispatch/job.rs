@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::client::Client;
 use super::reply::{Answer, PendingReplies, ReplySender, reply_channel};
-use super::{ClientKey, Failure, HeldBytes, Slot};
-use crate::operation::{Arguments, Entry, Estimate, Input};
+use super::{Failure, HeldBytes, Slot};
+use crate::operation::{Arguments, Entry, Estimate, Input, OperationIndex};
 use crate::settings::Settings;
 
 /// Most jobs of a batch: the bits of the word that their stop flags share.
@@ -16,12 +17,27 @@ pub(crate) const BATCH_JOBS_MAX: usize = 32;
 /// Longest estimated run of a batch of several jobs; a heavier job travels alone.
 pub(crate) const BATCH_CPU_MAX: Duration = Duration::from_micros(200);
 
-/// Says that nobody waits for a job any more, and whether it was started before that was said. The flags of a batch
-/// share one word: the lower half to stop, the upper half for what was started.
-#[derive(Clone, Default, Debug)]
+/// Says that nobody waits for a job any more, and whether it was started before that was said.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct StopFlag {
-    word: Arc<AtomicU64>,
+    flags: Arc<Flags>,
     bit: u8,
+    /// Estimated CPU time of the job.
+    cpu: Duration,
+}
+
+/// The flags of a batch, which share one word: the lower half to stop, the upper half for what was started.
+#[derive(Default)]
+struct Flags {
+    word: AtomicU64,
+    /// Whose work it is; none for operations that run without a daemon.
+    owner: Option<(Arc<Client>, Class)>,
+}
+
+impl std::fmt::Debug for Flags {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Flags({:x})", self.word.load(Ordering::Relaxed))
+    }
 }
 
 impl StopFlag {
@@ -34,36 +50,54 @@ impl StopFlag {
     }
 
     pub(crate) fn raise(&self) {
-        self.word.fetch_or(self.stop(), Ordering::Relaxed);
+        let _never_started = self.raise_before_start();
     }
 
     pub(crate) fn is_raised(&self) -> bool {
-        self.word.load(Ordering::Relaxed) & self.stop() != 0
+        self.flags.word.load(Ordering::Relaxed) & self.stop() != 0
     }
 
     /// Raises the flag; whether the job will certainly never be started. Then its answer is the caller's to give.
     #[must_use]
     pub(crate) fn raise_before_start(&self) -> bool {
-        self.word.fetch_or(self.stop(), Ordering::AcqRel) & self.started() == 0
+        let before = self.flags.word.fetch_or(self.stop(), Ordering::AcqRel);
+        self.count_withdrawn(before);
+        before & self.started() == 0
     }
 
     /// Raises the flag unless the job was started; whether it was raised. Then its answer is the caller's to give.
     #[must_use]
     pub(crate) fn withdraw(&self) -> bool {
         let unless_started = |word: u64| (word & self.started() == 0).then_some(word | self.stop());
-        self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_started).is_ok()
+        let before = self.flags.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_started);
+        before.inspect(|before| self.count_withdrawn(*before)).is_ok()
     }
 
     /// Notes that the job is started; whether it may be. One word has one order, so that this and
     /// the two above are never both granted.
     #[must_use]
     pub(crate) fn start(&self) -> bool {
-        self.word.fetch_or(self.started(), Ordering::AcqRel) & self.stop() == 0
+        let before = self.flags.word.fetch_or(self.started(), Ordering::AcqRel);
+        if before & (self.stop() | self.started()) == self.stop()
+            && let Some((client, class)) = &self.flags.owner
+        {
+            client.withdrawn_has_left(*class, self.cpu);
+        }
+        before & self.stop() == 0
+    }
+
+    /// Work that will not be started is no work that anybody has to wait for.
+    fn count_withdrawn(&self, before: u64) {
+        if before & (self.stop() | self.started()) == 0
+            && let Some((client, class)) = &self.flags.owner
+        {
+            client.withdraws(*class, self.cpu);
+        }
     }
 }
 
 /// Who waits for a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Somebody waits for the answer.
     Interactive,
@@ -81,7 +115,7 @@ pub(crate) struct Job {
     /// When it was given to the bridge, after its body had arrived and any hold was over.
     pub(crate) queued_at: Instant,
     pub(crate) deadline: Instant,
-    pub(crate) estimate: Estimate,
+    pub(crate) cost: Cost,
     pub(crate) slot: Slot,
     pub(crate) held: HeldBytes,
     pub(crate) stop: StopFlag,
@@ -94,12 +128,63 @@ pub(crate) struct Admitted {
     pub(crate) arguments: Arguments,
     pub(crate) input: Input,
     pub(crate) deadline: Instant,
-    pub(crate) estimate: Estimate,
+    pub(crate) cost: Cost,
     pub(crate) held: HeldBytes,
 }
 
+/// What a request is expected to cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// As the operation says it, without a look at this machine.
+    pub(crate) estimate: Estimate,
+    /// Time on one core, as this machine has taught it.
+    pub(crate) cpu: Duration,
+}
+
+impl Cost {
+    /// The shorter of the two opinions, for what is decided against a request: that even that is too much.
+    pub(crate) fn cpu_least(&self) -> Duration {
+        self.cpu.min(self.estimate.cpu)
+    }
+}
+
+/// What a batch may have to wait for besides a worker. Batches of equal need can run, or not, all alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Another job of its operation may have to end.
+    pub(crate) concurrency: Option<OperationIndex>,
+    /// Working memory, bytes.
+    pub(crate) work_bytes: u64,
+}
+
+/// Memory is reserved in steps of an eighth of the power of two below it, so that similar needs are equal.
+fn in_steps(bytes: u64) -> u64 {
+    match bytes.checked_ilog2() {
+        Some(log) => bytes.checked_next_multiple_of(1 << log.saturating_sub(3)).unwrap_or(bytes),
+        None => 0,
+    }
+}
+
+/// A job is given up when less than this part of its least estimate is left until its deadline.
+const HOPE: (u32, u32) = (3, 4);
+
 impl Job {
+    /// Whether it cannot end before its deadline any more.
+    pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
+        let (part, of) = HOPE;
+        self.deadline.saturating_duration_since(now) < self.cost.cpu_least() / of * part
+    }
+
+    /// Whether it will not be started.
+    fn is_lost(&self, now: Instant, wait_max: Duration) -> bool {
+        self.stop.is_raised()
+            || self.is_hopeless(now)
+            || now >= self.deadline
+            || now.saturating_duration_since(self.queued_at) > wait_max
+    }
+
     fn answer(self, failure: Failure) -> Answer {
+        let _may_start = self.stop.start();
         Answer::failed(self.id, failure, self.held)
     }
 }
@@ -110,13 +195,13 @@ impl Job {
 /// Dropping a batch answers every job in it that has no answer yet; that is the safety net, not a way to end one.
 pub(crate) struct Batch {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) client: ClientKey,
+    pub(crate) client: Arc<Client>,
     pub(crate) class: Class,
     /// Largest answer that the connection can carry, bytes.
     pub(crate) output_bytes_max: u64,
     cpu: Duration,
     work_bytes: u64,
-    word: Arc<AtomicU64>,
+    flags: Arc<Flags>,
     n_flags: u8,
     jobs: VecDeque<Job>,
     /// The job that was taken out and has no answer yet.
@@ -129,11 +214,12 @@ impl Batch {
     /// An empty batch and the place where its answers will come.
     pub(crate) fn new(
         settings: Arc<Settings>,
-        client: ClientKey,
+        client: Arc<Client>,
         class: Class,
         output_bytes_max: u64,
     ) -> (Self, PendingReplies) {
         let (reply, pending) = reply_channel();
+        let flags = Flags { word: AtomicU64::new(0), owner: Some((Arc::clone(&client), class)) };
         let batch = Self {
             settings,
             client,
@@ -141,7 +227,7 @@ impl Batch {
             output_bytes_max,
             cpu: Duration::ZERO,
             work_bytes: 0,
-            word: Arc::default(),
+            flags: Arc::new(flags),
             n_flags: 0,
             jobs: VecDeque::new(),
             current: None,
@@ -153,23 +239,23 @@ impl Batch {
 
     /// Whether a job fits beside what is in the batch. A job that may have to wait for memory or for others of its
     /// operation travels alone, so that nothing light waits with it.
-    pub(crate) fn takes(&self, estimate: &Estimate, entry: &Entry) -> bool {
+    pub(crate) fn takes(&self, cost: &Cost, entry: &Entry) -> bool {
         self.jobs.is_empty()
             || (self.jobs.len() < BATCH_JOBS_MAX
-                && estimate.work_bytes == 0
+                && cost.estimate.work_bytes == 0
                 && self.work_bytes == 0
                 && entry.concurrency_max.is_none()
                 && self.concurrency_limited().is_none()
-                && self.cpu + estimate.cpu <= BATCH_CPU_MAX)
+                && self.cpu + cost.cpu <= BATCH_CPU_MAX)
     }
 
     /// Adds a job; [`Batch::takes`] has been asked. Returns its stop flag.
     pub(crate) fn push(&mut self, request: Admitted, slot: Slot, queued_at: Instant) -> StopFlag {
         debug_assert!(self.jobs.len() < BATCH_JOBS_MAX, "the caller asks first");
-        let stop = StopFlag { word: Arc::clone(&self.word), bit: self.n_flags };
+        let stop = StopFlag { flags: Arc::clone(&self.flags), bit: self.n_flags, cpu: request.cost.cpu };
         self.n_flags += 1;
-        self.cpu += request.estimate.cpu;
-        self.work_bytes = self.work_bytes.max(request.estimate.work_bytes);
+        self.cpu = self.cpu.saturating_add(request.cost.cpu);
+        self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
         self.jobs.push_back(Job {
             id: request.id,
             entry: request.entry,
@@ -177,7 +263,7 @@ impl Batch {
             input: request.input,
             queued_at,
             deadline: request.deadline,
-            estimate: request.estimate,
+            cost: request.cost,
             slot,
             held: request.held,
             stop: stop.clone(),
@@ -211,10 +297,28 @@ impl Batch {
         entry.concurrency_max.map(|_| entry)
     }
 
+    /// What it may have to wait for besides a worker.
+    pub(crate) fn need(&self) -> Need {
+        let concurrency = self.concurrency_limited().map(|entry| entry.index);
+        Need { concurrency, work_bytes: self.work_bytes }
+    }
+
+    /// The operation of a batch that may have to wait for more than a worker.
+    pub(crate) fn restricted(&self) -> Option<&Entry> {
+        let job = self.jobs.front()?;
+        let entry = &self.settings.catalogue.entries()[job.entry];
+        (self.work_bytes > 0 || entry.concurrency_max.is_some()).then_some(entry)
+    }
+
+    /// Whether none of its jobs will be started.
+    pub(crate) fn is_lost(&self, now: Instant) -> bool {
+        self.jobs.iter().all(|job| job.is_lost(now, self.settings.queue.wait_max))
+    }
+
     /// Takes the next job out to be run; its answer is owed through [`Batch::answer`].
     pub(crate) fn next(&mut self) -> Option<Job> {
         let job = self.jobs.pop_front()?;
-        self.cpu = self.cpu.saturating_sub(job.estimate.cpu);
+        self.cpu = self.cpu.saturating_sub(job.cost.cpu);
         self.current = Some(job.id);
         Some(job)
     }

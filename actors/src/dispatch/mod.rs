@@ -4,8 +4,11 @@
 //! it and answers through the batch's oneshot. Nothing here computes, and nothing here waits.
 
 mod admission;
+mod backlog;
 mod bridge;
 mod budget;
+mod client;
+mod cost;
 mod failure;
 mod intake;
 mod job;
@@ -15,23 +18,13 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
-
 pub(crate) use admission::{Admission, HeldBytes, Refusal, Slot};
+pub(crate) use backlog::{Backlog, Newcomer};
 pub(crate) use bridge::Bridge;
 pub(crate) use budget::Budget;
+pub(crate) use client::{Client, ClientKey, Clients};
+pub(crate) use cost::CostModel;
 pub use failure::Failure;
 pub use job::Class;
-pub(crate) use job::{Admitted, Batch, Job, StopFlag};
+pub(crate) use job::{Admitted, Batch, Cost, Job, StopFlag};
 pub(crate) use reply::{Answer, PendingReplies, Replies, ReplyBox};
-
-/// Whom CPU time is shared between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ClientKey {
-    /// A connection by its number.
-    Connection(u64),
-    /// An IP address.
-    Address(IpAddr),
-    /// A user at the other end of a Unix socket.
-    Uid(u32),
-}

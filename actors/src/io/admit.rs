@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use windlass_protocol::FailureCode;
 
 use super::IoWorld;
-use crate::dispatch::{Admitted, Class, Failure, Refusal};
-use crate::operation::{Arguments, Declaration, Estimate, Input, Operation, Secrecy};
+use crate::dispatch::{Admitted, Class, Client, Cost, Failure, Newcomer, Refusal};
+use crate::operation::{Arguments, Declaration, Entry, Estimate, Input, Secrecy};
 use crate::settings::Settings;
 use crate::telemetry::Asked;
 
@@ -19,6 +19,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) parameters: &'a [(&'a str, &'a str)],
     /// From `received_at` on; `None` takes the default.
     pub(crate) deadline: Option<Duration>,
+    pub(crate) client: &'a Client,
     pub(crate) class: Class,
     pub(crate) body: Arrival,
     pub(crate) received_at: Instant,
@@ -76,36 +77,83 @@ impl IoWorld {
             return Err(Failure::unknown_operation(ask.operation, &known.join(", ")));
         };
         let arguments = Arguments::check(entry.operation.declaration(), ask.parameters)?;
-        let estimate = estimate(&entry.operation, &arguments, body_bytes)?;
-        self.fits_work(estimate.work_bytes)?;
+        let cost = self.cost(entry, &arguments, body_bytes)?;
 
         let allowed =
             ask.deadline.unwrap_or(settings.timeouts.deadline_default).min(settings.timeouts.deadline_max);
         let hold = entry.operation.hold(&arguments);
-        in_time(estimate.cpu + hold.unwrap_or_default(), allowed)?;
+        in_time(cost.cpu_least() + hold.unwrap_or_default(), allowed)?;
 
         let admission = &self.workers.bridge.admission;
         let slots_max = self.slots_max(&settings);
-        let bytes = held_bytes(body_bytes, &estimate);
+        let bytes = held_bytes(body_bytes, &cost.estimate);
+        let limit = settings.queue.memory_bytes_max;
         let held = match ask.body {
-            Arrival::Here(_) => admission.hold(bytes, settings.queue.memory_bytes_max)?,
-            Arrival::Coming(_) if admission.slots() >= slots_max => {
-                return Err(Refusal::Slots { limit: slots_max }.into());
-            }
-            Arrival::Coming(_) => {
-                admission.hold_arriving(bytes, body_bytes, settings.queue.memory_bytes_max)?
-            }
+            Arrival::Here(_) => admission.hold(bytes, limit),
+            Arrival::Coming(_) if admission.slots() >= slots_max => Err(Refusal::Slots { limit: slots_max }),
+            Arrival::Coming(_) => admission.hold_arriving(bytes, body_bytes, limit),
         };
+        let held = held.map_err(|refusal| self.refused(refusal))?;
+        if hold.is_none() {
+            // Whoever is held comes to the queue later than anybody can foresee now.
+            self.soon_enough(ask, &settings, entry, &cost, allowed)?;
+        }
         let request = Admitted {
             id: ask.id,
             entry: place,
             arguments,
             input: Input::from(&[][..]),
             deadline: ask.received_at + allowed,
-            estimate,
+            cost,
             held,
         };
         Ok(Waiting { settings, class: ask.class, request, hold })
+    }
+
+    /// What the operation says, corrected by what such requests have cost here.
+    fn cost(&self, entry: &Entry, arguments: &Arguments, body_bytes: u64) -> Result<Cost, Failure> {
+        let estimate = entry
+            .operation
+            .estimate(arguments, body_bytes)
+            .map_err(|error| Failure { retry_safe: true, ..error.into() })?;
+        self.fits_work(estimate.work_bytes)?;
+        let cpu = self.workers.bridge.costs.correct(entry.index, estimate.cpu);
+        Ok(Cost { estimate, cpu })
+    }
+
+    /// Refuses what the queue would make too late.
+    fn soon_enough(
+        &self,
+        ask: &Ask<'_>,
+        settings: &Settings,
+        entry: &Entry,
+        cost: &Cost,
+        allowed: Duration,
+    ) -> Result<(), Failure> {
+        let bridge = &self.workers.bridge;
+        let spare = allowed.saturating_sub(cost.cpu_least());
+        // Predictions are off by some parts in a hundred, and an answer has a way to go.
+        let wait_max = settings.queue.wait_max.min(spare - spare / 8);
+        let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
+        let wait = bridge.backlog.wait(&Newcomer {
+            client: ask.client,
+            class: ask.class,
+            cpu: cost.cpu,
+            restricted: at_once.filter(|n| *n < self.n_workers).map(|n| (entry.index, n)),
+            workers: self.n_workers,
+            batch_share: settings.queue.batch_share,
+        });
+        match wait.checked_sub(wait_max) {
+            Some(excess) if !excess.is_zero() => Err(Failure::late(wait, wait_max).retry_after(excess)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A refusal, with the time in which as much as was asked for becomes free.
+    pub(super) fn refused(&self, refusal: Refusal) -> Failure {
+        let drains_in = self.workers.drain_in().as_secs_f64();
+        let wait = Duration::try_from_secs_f64(drains_in * refusal.share()).unwrap_or(Duration::MAX);
+        Failure::from(refusal).retry_after(wait)
     }
 
     fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {
@@ -126,14 +174,13 @@ impl IoWorld {
     pub(super) fn measure(&self, waiting: &mut Waiting, body_bytes: u64) -> Result<(), Failure> {
         let Waiting { settings, request, hold, .. } = waiting;
         fits_body(body_bytes, settings)?;
-        let operation = &settings.catalogue.entries()[request.entry].operation;
-        let estimate = estimate(operation, &request.arguments, body_bytes)?;
-        self.fits_work(estimate.work_bytes)?;
+        let cost = self.cost(&settings.catalogue.entries()[request.entry], &request.arguments, body_bytes)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
-        in_time(estimate.cpu + hold.unwrap_or_default(), left)?;
-        request.held.try_grow_to(held_bytes(body_bytes, &estimate))?;
-        request.held.try_grow_arriving_to(body_bytes)?;
-        request.estimate = estimate;
+        in_time(cost.cpu_least() + hold.unwrap_or_default(), left)?;
+        let grown = request.held.try_grow_to(held_bytes(body_bytes, &cost.estimate));
+        let grown = grown.and_then(|()| request.held.try_grow_arriving_to(body_bytes));
+        grown.map_err(|refusal| self.refused(refusal))?;
+        request.cost = cost;
         Ok(())
     }
 }
@@ -144,14 +191,6 @@ const REQUEST_BYTES: u64 = 512;
 
 fn held_bytes(body_bytes: u64, estimate: &Estimate) -> u64 {
     REQUEST_BYTES.saturating_add(body_bytes).saturating_add(estimate.output_bytes)
-}
-
-fn estimate(
-    operation: &Arc<dyn Operation>,
-    arguments: &Arguments,
-    body_bytes: u64,
-) -> Result<Estimate, Failure> {
-    operation.estimate(arguments, body_bytes).map_err(|error| Failure { retry_safe: true, ..error.into() })
 }
 
 fn fits_body(body_bytes: u64, settings: &Settings) -> Result<(), Failure> {

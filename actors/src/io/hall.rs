@@ -19,9 +19,7 @@ use super::admit::{Arrival, Ask, Waiting};
 use super::census::Resident;
 use super::inflight::Crossed;
 use super::stream::{Peer, Stream};
-use crate::dispatch::{
-    Answer, Batch, Class, ClientKey, Failure, HeldBytes, PendingReplies, Replies, StopFlag,
-};
+use crate::dispatch::{Answer, Batch, Class, Client, Failure, HeldBytes, PendingReplies, Replies, StopFlag};
 use crate::lifecycle::Phase;
 use crate::operation::{Arguments, Declaration, Input, Output, Secrecy};
 use crate::settings::Settings;
@@ -45,7 +43,7 @@ pub struct Hall {
     world: Arc<IoWorld>,
     number: u64,
     peer: Peer,
-    client_key: ClientKey,
+    client: Arc<Client>,
     n_requests: AtomicU64,
     in_flight: AtomicUsize,
     unwritten_bytes: AtomicU64,
@@ -90,12 +88,12 @@ pub struct Answered {
 
 impl Hall {
     pub(super) fn new(world: Arc<IoWorld>, peer: Peer, number: u64, resident: Resident) -> Self {
-        let client_key = peer.client_key(number, world.settings.load().queue.fair_by);
+        let client = world.client(peer.client_key(number, world.settings.load().queue.fair_by));
         Self {
             world,
             number,
             peer,
-            client_key,
+            client,
             n_requests: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
             unwritten_bytes: AtomicU64::new(0),
@@ -187,6 +185,7 @@ impl Hall {
             operation: head.operation,
             parameters: head.parameters,
             deadline: head.deadline,
+            client: &self.client,
             class: head.class,
             body: match head.body_bytes {
                 Some(0) => Arrival::Here(0),
@@ -273,7 +272,7 @@ impl Ticket {
                 () = wait_until(overdue_at) => {
                     let now = Instant::now();
                     if let Some(failure) = crossed.overdue(now) {
-                        return request.refuse(failure);
+                        return request.refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
                     }
                     // A worker was quicker; it is the one to answer.
                     overdue_at = None;
@@ -314,7 +313,7 @@ async fn hand_over(
     let world = &hall.world;
     if length == Length::Found {
         world.measure(&mut waiting, input.len() as u64)?;
-        waiting.request.held.shrink_to(input.len() as u64 + waiting.request.estimate.output_bytes);
+        waiting.request.held.shrink_to(input.len() as u64 + waiting.request.cost.estimate.output_bytes);
     }
     waiting.request.held.arrived();
     waiting.request.input = input;
@@ -327,11 +326,12 @@ async fn hand_over(
         }
     }
     let Waiting { settings, class, request, .. } = waiting;
-    let slot = world.workers.bridge.admission.enter(world.slots_max(&settings))?;
+    let slot = world.workers.bridge.admission.enter(world.slots_max(&settings));
+    let slot = slot.map_err(|refusal| world.refused(refusal))?;
     let output_bytes_max = settings.limits.answer_bytes_max();
     let (now, deadline) = (Instant::now(), request.deadline);
     let overdue_at = Some(deadline.min(now + settings.queue.wait_max));
-    let (mut batch, pending) = Batch::new(settings, hall.client_key, class, output_bytes_max);
+    let (mut batch, pending) = Batch::new(settings, Arc::clone(&hall.client), class, output_bytes_max);
     let stop = batch.push(request, slot, now);
     world.workers.submit(batch);
     Ok((Crossed { stop, queued_at: now, deadline, overdue_at }, pending))

@@ -23,6 +23,7 @@ use windlass_protocol::PREFIX_BYTES;
 use windlass_protocol::limits::HEADER_BYTES_MAX;
 
 use crate::cpu::Workers;
+use crate::dispatch::{Client, ClientKey, Clients};
 use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
@@ -44,6 +45,7 @@ pub(crate) struct IoWorld {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) census: Arc<Census>,
+    pub(crate) clients: Clients,
     /// Places for connections that are told that there is none, at all doors together.
     pub(crate) refusals: Arc<Semaphore>,
     pub(crate) connection_numbers: AtomicU64,
@@ -55,6 +57,11 @@ pub(crate) struct IoWorld {
 }
 
 impl IoWorld {
+    /// Whose work that of a connection is.
+    pub(crate) fn client(&self, key: ClientKey) -> Arc<Client> {
+        self.clients.find(key, &self.workers.bridge.backlog)
+    }
+
     /// How busy the daemon is: 0 is idle, 50 all workers busy and nothing waiting, 100 a full queue.
     pub(crate) fn load(&self) -> u8 {
         let bridge = &self.workers.bridge;

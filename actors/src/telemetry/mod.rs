@@ -1,5 +1,6 @@
 //! What can be seen from outside: counters, one look at all of them, and what is made of it.
 
+mod accuracy;
 mod histogram;
 mod metrics;
 mod observer;
@@ -8,6 +9,7 @@ mod snapshot;
 mod status;
 mod worker;
 
+pub use accuracy::AccuracySnapshot;
 pub use histogram::HistogramSnapshot;
 pub use observer::Observer;
 pub use snapshot::{

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use windlass_protocol::FailureCode;
 
+use super::accuracy::AccuracySnapshot;
 use super::histogram::{Histogram, HistogramSnapshot, nanos};
 use super::metrics::Metrics;
 use super::outcome::Outcome;
 use super::worker::OperationCounters;
 use crate::cpu::thread_name;
+use crate::dispatch::Class;
 use crate::io::{DoorName, IoWorld};
 use crate::lifecycle::Phase;
 use crate::settings::Settings;
@@ -91,6 +93,8 @@ pub struct JobsSnapshot {
     pub queue: HistogramSnapshot,
     /// On a worker.
     pub service: HistogramSnapshot,
+    /// How they were estimated.
+    pub accuracy: AccuracySnapshot,
 }
 
 /// What one worker did and does.
@@ -130,6 +134,12 @@ pub struct QueueSnapshot {
     pub held_bytes: u64,
     /// The most of it, bytes.
     pub held_bytes_max: u64,
+    /// Estimated CPU time of what waits: interactive, then batch.
+    pub cpu: [Duration; 2],
+    /// Clients with work that waits: interactive, then batch.
+    pub clients: [usize; 2],
+    /// How long the workers need for all that waits and runs, as estimated.
+    pub drains_in: Duration,
     /// How long the oldest of them has waited; zero when none waits.
     pub oldest_waiting: Duration,
     /// How long the oldest job has run; zero when none runs.
@@ -233,6 +243,7 @@ fn jobs(metrics: &Metrics) -> Vec<JobsSnapshot> {
             stopped: sum(|one| &one.stopped),
             queue: merged(|one| &one.queue),
             service: merged(|one| &one.service),
+            accuracy: AccuracySnapshot::of(counters().map(|one| &one.accuracy)),
         }
     };
     metrics.operations.iter().enumerate().map(of_one).collect()
@@ -258,6 +269,9 @@ fn workers(metrics: &Metrics, uptime: Duration) -> Vec<WorkerSnapshot> {
     metrics.workers.iter().enumerate().map(of_one).collect()
 }
 
+/// In the order in which they are listed.
+const CLASSES: [Class; 2] = [Class::Interactive, Class::Batch];
+
 fn queue(world: &IoWorld, settings: &Settings, workers: &[WorkerSnapshot], now: Instant) -> QueueSnapshot {
     let bridge = &world.workers.bridge;
     let said = &world.metrics.oldest_waiting_said;
@@ -270,6 +284,9 @@ fn queue(world: &IoWorld, settings: &Settings, workers: &[WorkerSnapshot], now: 
         capacity: settings.queue.capacity.get(),
         held_bytes: bridge.admission.held_bytes(),
         held_bytes_max: settings.queue.memory_bytes_max,
+        cpu: CLASSES.map(|class| bridge.backlog.waiting(class)),
+        clients: CLASSES.map(|class| bridge.backlog.clients(class)),
+        drains_in: world.workers.drain_in(),
         oldest_waiting,
         oldest_running: workers
             .iter()

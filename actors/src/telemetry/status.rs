@@ -48,6 +48,9 @@ pub(super) fn status(snapshot: &Snapshot) -> Value {
             "capacity": queue.capacity,
             "held_bytes": queue.held_bytes,
             "held_bytes_max": queue.held_bytes_max,
+            "cpu_seconds": { "interactive": queue.cpu[0].as_secs_f64(), "batch": queue.cpu[1].as_secs_f64() },
+            "clients": { "interactive": queue.clients[0], "batch": queue.clients[1] },
+            "drains_in_seconds": queue.drains_in.as_secs_f64(),
             "oldest_waiting_seconds": queue.oldest_waiting.as_secs_f64(),
             "oldest_running_seconds": queue.oldest_running.as_secs_f64(),
         },
@@ -97,6 +100,13 @@ fn operation(jobs: &JobsSnapshot) -> (String, Value) {
         "stopped": jobs.stopped,
         "queue_seconds": jobs.queue.sum.as_secs_f64(),
         "service_seconds": jobs.service.sum.as_secs_f64(),
+        "estimate": {
+            "measured": jobs.accuracy.measured,
+            "formula_seconds": jobs.accuracy.formula.as_secs_f64(),
+            "estimated_seconds": jobs.accuracy.estimated.as_secs_f64(),
+            "observed_seconds": jobs.accuracy.took.as_secs_f64(),
+            "median_ratio": jobs.accuracy.median_ratio,
+        },
     });
     (jobs.operation.to_owned(), ended)
 }

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::accuracy::Accuracy;
 use super::histogram::{Histogram, bump, nanos};
-use crate::dispatch::ClientKey;
+use crate::dispatch::{ClientKey, Cost};
 use crate::operation::OperationIndex;
 
 /// What one worker did and does. On cache lines of its own, so that no worker waits for another's store.
@@ -39,6 +40,8 @@ pub(crate) struct OperationCounters {
     pub(crate) queue: Histogram,
     /// On this worker, of every job that it started.
     pub(crate) service: Histogram,
+    /// How its estimates were.
+    pub(crate) accuracy: Accuracy,
 }
 
 /// How a job ended on a worker.
@@ -104,6 +107,12 @@ impl WorkerCounters {
         self.running.store(0, Ordering::Relaxed);
         let busy = self.busy_nanos.load(Ordering::Relaxed).wrapping_add(nanos(served));
         self.busy_nanos.store(busy, Ordering::Release);
+    }
+
+    /// A job ended that was estimated so, and took so long.
+    pub(crate) fn estimated(&self, operation: OperationIndex, cost: &Cost, took: Duration) {
+        let counters = &self.operations[usize::from(operation.0)];
+        counters.accuracy.record(cost.estimate.cpu, cost.cpu, took);
     }
 
     /// Counters by [`OperationIndex`].

@@ -5,7 +5,7 @@
 
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
-use windlass_actors::{HistogramSnapshot, Observer, Phase, Snapshot};
+use windlass_actors::{HistogramSnapshot, JobsSnapshot, Observer, Phase, Snapshot};
 
 use super::Window;
 use super::process::Process;
@@ -123,14 +123,55 @@ fn requests(families: &mut Families, snapshot: &Snapshot) {
         "On a worker, of every job that was started.",
         snapshot.jobs.iter().map(|jobs| (jobs.operation, &jobs.service)),
     );
+    estimates(families, snapshot);
     let panics = snapshot.jobs.iter().map(|jobs| (vec![("operation", jobs.operation)], jobs.panicked as f64));
     families.counter("windlass_panics_total", "Panics of operations, caught and answered.", panics);
     families.count("windlass_received_bytes_total", "Bodies of requests.", snapshot.bytes_in as f64);
     families.count("windlass_sent_bytes_total", "Bodies of answers.", snapshot.bytes_out as f64);
 }
 
+fn estimates(families: &mut Families, snapshot: &Snapshot) {
+    let of = |value: fn(&JobsSnapshot) -> Option<f64>| {
+        let values = snapshot.jobs.iter().filter_map(move |jobs| Some((jobs.operation, value(jobs)?)));
+        values.map(|(operation, value)| (vec![("operation", operation)], value)).collect::<Vec<_>>()
+    };
+    families.counter(
+        "windlass_estimated_cpu_seconds_total",
+        "What jobs were estimated at when they were admitted, of those whose time was compared with it.",
+        of(|jobs| Some(jobs.accuracy.estimated.as_secs_f64())),
+    );
+    families.counter(
+        "windlass_observed_cpu_seconds_total",
+        "What the same jobs took.",
+        of(|jobs| Some(jobs.accuracy.took.as_secs_f64())),
+    );
+    families.gauge(
+        "windlass_estimate_error_ratio",
+        "Median of observed over estimated time of the last jobs; 1 is right, above it too low an estimate.",
+        of(|jobs| jobs.accuracy.median_ratio),
+    );
+}
+
 fn queue(families: &mut Families, snapshot: &Snapshot) {
     let queue = &snapshot.queue;
+    let classes = |values: [f64; 2]| {
+        ["interactive", "batch"].into_iter().zip(values).map(|(class, value)| (vec![("class", class)], value))
+    };
+    families.gauge(
+        "windlass_queue_cpu_seconds",
+        "Estimated CPU time of what waits.",
+        classes(queue.cpu.map(|cpu| cpu.as_secs_f64())),
+    );
+    families.gauge(
+        "windlass_queue_clients",
+        "Clients with work that waits.",
+        classes(queue.clients.map(|clients| clients as f64)),
+    );
+    families.one(
+        "windlass_queue_drain_seconds",
+        "How long the workers need for all that waits and runs, as estimated.",
+        queue.drains_in.as_secs_f64(),
+    );
     let gauges = [
         ("windlass_queue_waiting_requests", "Requests that no worker has taken yet.", queue.waiting as f64),
         ("windlass_queue_limit_requests", "Requests that may wait: queue.capacity.", queue.capacity as f64),

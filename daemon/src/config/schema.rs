@@ -268,7 +268,8 @@ fn general() -> Vec<Key> {
             duration(millisecond, DAY),
             r#""10s""#,
             AtReload,
-            "Longest wait for a worker; a request that waited longer is answered Overloaded.",
+            "Longest wait for a worker. A request that would wait longer, by what waits already, is refused at once with \
+             the time after which it would not; one that has waited longer all the same is answered Overloaded.",
         ),
         key(
             "queue.batch_weight",
@@ -282,8 +283,9 @@ fn general() -> Vec<Key> {
             Kind::Choice(&["connection", "address", "uid"]),
             r#""connection""#,
             AtReload,
-            "Who counts as one client. \"address\" counts all connections of one IP address as one client, \"uid\" all \
-             connections of one user of a Unix socket. Within a class requests are still taken first in, first out.",
+            "Between whom CPU time is shared. Clients whose work waits get equal parts of it, however much each has \
+             waiting. \"address\" counts all connections of one IP address as one client, \"uid\" all connections of \
+             one user of a Unix socket.",
         ),
         key(
             "limits.connections",

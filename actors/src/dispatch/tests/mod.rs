@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::job::{Admitted, Batch, Class};
-use super::{Answer, Bridge, ClientKey, PendingReplies, StopFlag};
+use super::{Answer, Bridge, Client, ClientKey, Clients, Cost, PendingReplies, StopFlag};
 use crate::operation::{
     Arguments, Catalogue, Declaration, Entry, Estimate, Input, JobContext, Operation, OperationError,
     OperationIndex, Output, Resultant, Secrecy,
@@ -95,11 +95,20 @@ struct Wanted {
     class: Class,
     entry: usize,
     estimate: Estimate,
+    client: u32,
+    deadline: Duration,
 }
 
 impl Wanted {
-    fn interactive(id: u64) -> Self {
-        Self { id, class: Class::Interactive, entry: FREE, estimate: COSTLESS }
+    const fn interactive(id: u64) -> Self {
+        Self {
+            id,
+            class: Class::Interactive,
+            entry: FREE,
+            estimate: COSTLESS,
+            client: 1,
+            deadline: Duration::from_secs(60),
+        }
     }
 }
 
@@ -109,20 +118,41 @@ fn admitted(bridge: &Bridge, wanted: Wanted) -> Admitted {
         entry: wanted.entry,
         arguments: Arguments::default(),
         input: Input::from(&b"input"[..]),
-        deadline: Instant::now() + Duration::from_secs(60),
-        estimate: wanted.estimate,
+        deadline: Instant::now() + wanted.deadline,
+        cost: Cost { estimate: wanted.estimate, cpu: wanted.estimate.cpu },
         held: bridge.admission.hold(5, 1 << 20).unwrap(),
     }
 }
 
-/// A batch of these jobs, all of the class of the first.
+thread_local! {
+    static CLIENTS: Clients = Clients::default();
+}
+
+/// The client of this number, one and the same while any of its work is here.
+fn client(bridge: &Bridge, number: u32) -> Arc<Client> {
+    CLIENTS.with(|clients| clients.find(ClientKey::Uid(number), &bridge.backlog))
+}
+
+/// A batch of these jobs, all of the class and the client of the first.
 fn batch(
     bridge: &Bridge,
     settings: &Arc<Settings>,
     jobs: &[Wanted],
 ) -> (Batch, PendingReplies, Vec<StopFlag>) {
-    let (mut batch, replies) =
-        Batch::new(Arc::clone(settings), ClientKey::Connection(1), jobs[0].class, 1 << 16);
+    let (batch, replies) = empty_batch(bridge, settings, jobs[0]);
+    filled(bridge, batch, replies, jobs)
+}
+
+fn empty_batch(bridge: &Bridge, settings: &Arc<Settings>, like: Wanted) -> (Batch, PendingReplies) {
+    Batch::new(Arc::clone(settings), client(bridge, like.client), like.class, 1 << 16)
+}
+
+fn filled(
+    bridge: &Bridge,
+    mut batch: Batch,
+    replies: PendingReplies,
+    jobs: &[Wanted],
+) -> (Batch, PendingReplies, Vec<StopFlag>) {
     let stops = jobs
         .iter()
         .map(|wanted| {
@@ -133,14 +163,17 @@ fn batch(
     (batch, replies, stops)
 }
 
-/// Answers every job of a batch with its input, as a worker would.
-fn answer_all(mut batch: Batch) {
+/// Answers every job of a batch with its input, as a worker would that is as quick as it was estimated to be.
+fn answer_all(mut batch: Batch) -> Duration {
+    let used = batch.cpu();
     while let Some(job) = batch.next() {
         batch.answer(done(job));
     }
+    used
 }
 
 fn done(job: super::Job) -> Answer {
+    let _may_start = job.stop.start();
     drop(job.slot);
     Answer {
         id: job.id,

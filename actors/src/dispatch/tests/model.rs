@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use fastrand::Rng;
 
 use super::*;
-use crate::dispatch::{Budget, ReplyBox};
+use crate::dispatch::{Budget, Failure, ReplyBox};
 
 const WORK_BYTES_MAX: u64 = 1000;
 
@@ -21,12 +21,16 @@ fn every_job_is_answered_once_and_nothing_stays_behind() {
         let mut replies = ReplyBox::default();
         let mut answered: BTreeMap<u64, usize> = BTreeMap::new();
         let mut n_submitted = 0;
+        let mut stops = Vec::new();
         for _ in 0..rng.usize(1..40) {
             if rng.bool() && bridge.admission.slots() < 40 {
                 let wanted = random_batch(&mut rng, &mut n_submitted);
-                let (batch, pending, _) = batch(&bridge, &settings, &wanted);
+                let (batch, pending, flags) = batch(&bridge, &settings, &wanted);
+                stops.extend(flags);
                 replies.expect(pending);
                 bridge.submit(batch);
+            } else if rng.bool() && !stops.is_empty() {
+                cancel(&stops, &mut rng);
             } else {
                 run_some(&bridge, &mut rng);
             }
@@ -44,6 +48,28 @@ fn every_job_is_answered_once_and_nothing_stays_behind() {
             "seed {seed}"
         );
         assert_eq!(bridge.places.awake(), 0, "seed {seed}");
+        assert_eq!(bridge.backlog.drains_in(1), Duration::ZERO, "seed {seed}");
+        for class in [Class::Interactive, Class::Batch] {
+            assert_eq!(bridge.backlog.clients(class), 0, "seed {seed}");
+        }
+        // Whatever was withdrawn has left: new work counts whole.
+        let (batch, _pending, _) =
+            batch(&bridge, &settings, &[Wanted { estimate: SECOND, ..Wanted::interactive(1) }]);
+        bridge.submit(batch);
+        assert_eq!(bridge.backlog.drains_in(1), SECOND.cpu, "seed {seed}");
+        bridge.fail_waiting(&Failure::drain_over());
+    }
+}
+
+const SECOND: Estimate = Estimate { cpu: Duration::from_secs(1), ..COSTLESS };
+
+/// Somebody does not wait any more, in one of the ways there are, and perhaps says so twice.
+fn cancel(stops: &[StopFlag], rng: &mut Rng) {
+    let stop = stops[rng.usize(..stops.len())].clone();
+    match rng.u8(..3) {
+        0 => stop.raise(),
+        1 => drop(stop.raise_before_start()),
+        _ => drop(stop.withdraw()),
     }
 }
 
@@ -52,13 +78,18 @@ fn random_batch(rng: &mut Rng, n_submitted: &mut u64) -> Vec<Wanted> {
     let alone = rng.bool();
     let n_jobs = if alone { 1 } else { rng.usize(1..8) };
     let entry = if alone && rng.bool() { SINGLE } else { FREE };
+    let client = rng.u32(..5);
+    let deadline = Duration::from_secs(rng.u64(..2) * 60);
     let work_bytes = if alone { rng.u64(..=WORK_BYTES_MAX) } else { 0 };
     (0..n_jobs)
         .map(|_| {
             *n_submitted += 1;
-            let estimate =
-                Estimate { cpu: Duration::from_micros(rng.u64(..200)), output_bytes: 0, work_bytes };
-            Wanted { id: *n_submitted, class, entry, estimate }
+            let estimate = Estimate {
+                cpu: Duration::from_micros(rng.u64(..4000) / n_jobs as u64),
+                output_bytes: 0,
+                work_bytes,
+            };
+            Wanted { id: *n_submitted, class, entry, estimate, client, deadline }
         })
         .collect()
 }
@@ -73,18 +104,20 @@ fn run_some(bridge: &Bridge, rng: &mut Rng) {
     bridge.activation(
         |mut batch| {
             assert!(bridge.budget.work_bytes() <= WORK_BYTES_MAX);
+            let used = Duration::from_micros(rng.borrow_mut().u64(..8000));
             while let Some(job) = batch.next() {
                 batch.answer(done(job));
                 let choice = rng.borrow_mut().u8(..10);
                 if choice == 0 {
-                    return;
+                    return used;
                 }
                 if choice == 1 && batch.len() > 0 {
                     batch.send_done();
                     bridge.put_back(batch);
-                    return;
+                    return used;
                 }
             }
+            used
         },
         || {},
     );

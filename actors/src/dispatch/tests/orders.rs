@@ -46,7 +46,7 @@ fn nothing_is_left_behind(workers: usize, wanted: &'static [Wanted]) {
     });
 }
 
-const LIGHT: Wanted = Wanted { id: 1, class: Class::Interactive, entry: FREE, estimate: COSTLESS };
+const LIGHT: Wanted = Wanted::interactive(1);
 const HUNGRY: Wanted = Wanted { estimate: Estimate { work_bytes: 600, ..COSTLESS }, ..LIGHT };
 
 #[test]

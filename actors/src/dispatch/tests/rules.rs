@@ -6,7 +6,7 @@ use windlass_protocol::FailureCode;
 
 use super::*;
 use crate::dispatch::job::BATCH_JOBS_MAX;
-use crate::dispatch::{Budget, Failure, ReplyBox};
+use crate::dispatch::{Budget, Failure, Newcomer, ReplyBox};
 
 fn bridge() -> Bridge {
     Bridge::new(2, Budget::new(1000, 2))
@@ -95,30 +95,39 @@ fn heavy_and_limited_jobs_travel_alone() {
     let settings = settings();
     let entry = |place: usize| &settings.catalogue.entries()[place];
     let (light, _pending, _) = batch(&bridge, &settings, &[Wanted::interactive(1)]);
-    let heavy = Estimate { cpu: Duration::from_millis(1), ..COSTLESS };
-    let hungry = Estimate { work_bytes: 1, ..COSTLESS };
-    assert!(light.takes(&COSTLESS, entry(FREE)));
+    let cost = |estimate: Estimate| Cost { estimate, cpu: estimate.cpu };
+    let costless = cost(COSTLESS);
+    let heavy = cost(Estimate { cpu: Duration::from_millis(1), ..COSTLESS });
+    let hungry = cost(Estimate { work_bytes: 1, ..COSTLESS });
+    assert!(light.takes(&costless, entry(FREE)));
     assert!(!light.takes(&heavy, entry(FREE)));
     assert!(!light.takes(&hungry, entry(FREE)));
-    assert!(!light.takes(&COSTLESS, entry(SINGLE)));
+    assert!(!light.takes(&costless, entry(SINGLE)));
     let (limited, _pending, _) =
         batch(&bridge, &settings, &[Wanted { entry: SINGLE, ..Wanted::interactive(2) }]);
-    assert!(!limited.takes(&COSTLESS, entry(FREE)));
+    assert!(!limited.takes(&costless, entry(FREE)));
     let full: Vec<Wanted> = (1..=BATCH_JOBS_MAX as u64).map(Wanted::interactive).collect();
     let (full, _pending, _) = batch(&bridge, &settings, &full);
-    assert!(!full.takes(&COSTLESS, entry(FREE)));
+    assert!(!full.takes(&costless, entry(FREE)));
 }
 
 /// Runs an activation that nobody else helps, and says the order of the ids.
 fn order(bridge: &Bridge) -> Vec<u64> {
+    order_of(bridge, |_, estimated| estimated)
+}
+
+/// The same, where a job of this client uses so much time rather than what it was estimated at.
+fn order_of(bridge: &Bridge, used: impl Fn(ClientKey, Duration) -> Duration) -> Vec<u64> {
     let mut ids = Vec::new();
     assert!(bridge.places.claim());
     bridge.activation(
         |mut batch| {
+            let used = used(batch.client.key, batch.cpu());
             while let Some(job) = batch.next() {
                 ids.push(job.id);
                 batch.answer(done(job));
             }
+            used
         },
         || {},
     );
@@ -189,7 +198,7 @@ fn what_does_not_fit_the_memory_left_is_passed_over_and_taken_when_it_does() {
     let hungry =
         |id| Wanted { estimate: Estimate { work_bytes: 600, ..COSTLESS }, ..Wanted::interactive(id) };
     let mut pending = Vec::new();
-    for wanted in [hungry(1), hungry(2), Wanted::interactive(3)] {
+    for wanted in [hungry(1), hungry(2), wanted(1, 3, MS)] {
         let (batch, replies, _) = batch(&bridge, &settings, &[wanted]);
         bridge.submit(batch);
         pending.push(replies);
@@ -201,7 +210,7 @@ fn what_does_not_fit_the_memory_left_is_passed_over_and_taken_when_it_does() {
         |first| {
             if seen.borrow().is_empty() {
                 seen.borrow_mut().push(1);
-                assert_eq!(bridge.budget.work_bytes(), 600);
+                assert_eq!(bridge.budget.work_bytes(), 640);
                 // A second worker, while the first is at work: only the light job fits.
                 assert!(bridge.places.claim());
                 bridge.activation(
@@ -209,13 +218,14 @@ fn what_does_not_fit_the_memory_left_is_passed_over_and_taken_when_it_does() {
                         let job = second.next().unwrap();
                         seen.borrow_mut().push(job.id);
                         second.answer(done(job));
+                        Duration::ZERO
                     },
                     || {},
                 );
             } else {
                 seen.borrow_mut().push(2);
             }
-            answer_all(first);
+            answer_all(first)
         },
         || woken.set(woken.get() + 1),
     );
@@ -242,7 +252,7 @@ fn an_operation_runs_no_more_jobs_at_once_than_it_may() {
             n_run += 1;
             assert!(bridge.places.claim());
             bridge.activation(|_| panic!("a second job of the operation"), || {});
-            answer_all(first);
+            answer_all(first)
         },
         || {},
     );
@@ -289,8 +299,7 @@ fn many_that_cannot_run_hide_none_that_can() {
     let mut pending = Vec::new();
     let mut submit = |wanted: Wanted| {
         // Slots are not what this is about.
-        let (mut batch, replies) =
-            Batch::new(Arc::clone(&settings), ClientKey::Connection(1), Class::Interactive, 1 << 16);
+        let (mut batch, replies) = empty_batch(&bridge, &settings, wanted);
         batch.push(admitted(&bridge, wanted), bridge.admission.enter(1000).unwrap(), Instant::now());
         bridge.submit(batch);
         pending.push(replies);
@@ -298,7 +307,7 @@ fn many_that_cannot_run_hide_none_that_can() {
     for id in 1..=200 {
         submit(Wanted { entry: SINGLE, ..Wanted::interactive(id) });
     }
-    submit(Wanted::interactive(1000));
+    submit(wanted(1, 1000, MS));
     assert!(bridge.places.claim());
     let mut seen = Vec::new();
     bridge.activation(
@@ -310,14 +319,191 @@ fn many_that_cannot_run_hide_none_that_can() {
                         let job = second.next().unwrap();
                         seen.push(job.id);
                         second.answer(done(job));
+                        Duration::ZERO
                     },
                     || {},
                 );
             }
-            answer_all(first);
+            answer_all(first)
         },
         || {},
     );
     assert_eq!(seen, [1000], "the second worker runs what it may beside the first");
     assert_eq!(bridge.waiting_jobs(), 0);
+}
+
+/// Submits one job for each; keeps what they are answered.
+fn submit_all(bridge: &Bridge, wanted: impl IntoIterator<Item = Wanted>) -> Vec<PendingReplies> {
+    let settings = settings();
+    let submit = |wanted: Wanted| {
+        let (mut batch, replies) = empty_batch(bridge, &settings, wanted);
+        // Slots are not what this is about.
+        batch.push(admitted(bridge, wanted), bridge.admission.enter(10_000).unwrap(), Instant::now());
+        bridge.submit(batch);
+        replies
+    };
+    wanted.into_iter().map(submit).collect()
+}
+
+fn wanted(client: u32, id: u64, cpu: Duration) -> Wanted {
+    Wanted { client, estimate: Estimate { cpu, ..COSTLESS }, ..Wanted::interactive(id) }
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn clients_share_cpu_time_and_not_turns() {
+    let bridge = bridge();
+    let short = (0..200).map(|id| wanted(1, id, MS));
+    let long = (1000..1002).map(|id| wanted(2, id, 100 * MS));
+    let _pending = submit_all(&bridge, short.chain(long));
+    let order = order(&bridge);
+    let short_before =
+        |id: u64| order.iter().take_while(|other| **other != id).filter(|id| **id < 1000).count();
+    assert!((95..=100).contains(&short_before(1000)), "{}", short_before(1000));
+    assert!((195..=200).contains(&short_before(1001)), "{}", short_before(1001));
+}
+
+#[test]
+fn what_was_used_counts_not_what_was_estimated() {
+    let bridge = bridge();
+    let modest = (0..100).map(|id| wanted(1, id, MS));
+    let greedy = (1000..1100).map(|id| wanted(2, id, MS));
+    let _pending = submit_all(&bridge, modest.chain(greedy));
+    let order = order_of(&bridge, |client, cpu| if client == ClientKey::Uid(2) { 4 * cpu } else { cpu });
+    let greedy_among_first = order[..50].iter().filter(|id| **id >= 1000).count();
+    assert!((9..=12).contains(&greedy_among_first), "{greedy_among_first}");
+}
+
+#[test]
+fn a_light_job_is_next_whatever_others_have_waiting() {
+    let bridge = bridge();
+    let heavy =
+        (0..64).flat_map(|client| (0..10).map(move |id| wanted(client, 10 * u64::from(client) + id, 5 * MS)));
+    let _pending = submit_all(&bridge, heavy.chain([wanted(100, 1000, MS / 100)]));
+    assert_eq!(order(&bridge)[0], 1000);
+}
+
+#[test]
+fn a_light_job_is_next_among_its_own_clients_heavy_ones_too() {
+    let bridge = bridge();
+    let heavy = (0..100).map(|id| wanted(1, id, 100 * MS));
+    let light = (1000..1100).map(|id| wanted(1, id, MS / 100));
+    let _pending = submit_all(&bridge, heavy.chain(light));
+    let order = order(&bridge);
+    assert!(order[..100].iter().all(|id| *id >= 1000));
+    assert!(order[100..].is_sorted(), "what is alike stays in order");
+}
+
+#[test]
+fn clients_who_come_once_and_go_do_not_hold_off_one_who_stays() {
+    let bridge = bridge();
+    let settings = settings();
+    let mut pending = submit_all(&bridge, (0..50).map(|id| wanted(1, id, 5 * MS)));
+    assert!(bridge.places.claim());
+    let (mut n_passing, mut n_staying) = (0_u64, 0);
+    // Behind each that is run another has come, of a client that was never seen before; eight always wait.
+    bridge.activation(
+        |batch| {
+            let staying = batch.client.key == ClientKey::Uid(1);
+            n_staying += usize::from(staying);
+            if n_staying < 10 && n_passing < 10_000 {
+                for _ in 0..if n_passing == 0 { 8 } else { 1 } {
+                    n_passing += 1;
+                    let passing = wanted(1000 + u32::try_from(n_passing).unwrap(), 1000 + n_passing, 5 * MS);
+                    let (mut batch, replies) = empty_batch(&bridge, &settings, passing);
+                    let slot = bridge.admission.enter(100_000).unwrap();
+                    batch.push(admitted(&bridge, passing), slot, Instant::now());
+                    bridge.submit(batch);
+                    pending.push(replies);
+                }
+            }
+            answer_all(batch)
+        },
+        || {},
+    );
+    assert!(n_passing < 10_000, "ten jobs of the client that stays have had their turn before");
+}
+
+#[test]
+fn what_nobody_waits_for_is_answered_even_if_it_could_not_run() {
+    let bridge = bridge();
+    let settings = settings();
+    let single = |id| Wanted { entry: SINGLE, ..Wanted::interactive(id) };
+    let (running, _running_pending, _) = batch(&bridge, &settings, &[single(1)]);
+    let (left, pending, stops) = batch(&bridge, &settings, &[single(2)]);
+    bridge.submit(running);
+    bridge.submit(left);
+    stops[0].raise();
+    let mut replies = waiting_for(pending);
+    assert!(bridge.places.claim());
+    bridge.activation(
+        |first| {
+            if first.is_lost(Instant::now()) {
+                first.fail(&Failure::abandoned());
+                return Duration::ZERO;
+            }
+            assert!(bridge.places.claim());
+            bridge.activation(
+                |second| {
+                    assert!(second.is_lost(Instant::now()), "nothing else may run beside the first");
+                    second.fail(&Failure::abandoned());
+                    Duration::ZERO
+                },
+                || {},
+            );
+            answer_all(first)
+        },
+        || {},
+    );
+    assert_eq!(heard(&mut replies), [(2, Some(FailureCode::CANCELLED))]);
+}
+
+#[test]
+fn work_that_was_withdrawn_makes_nobody_wait() {
+    let bridge = bridge();
+    let settings = settings();
+    let heavy = [1, 2, 3].map(|id| batch(&bridge, &settings, &[wanted(1, id, 1000 * MS)]));
+    let (_pending, stops): (Vec<_>, Vec<_>) = heavy
+        .into_iter()
+        .map(|(batch, pending, stops)| {
+            bridge.submit(batch);
+            (pending, stops[0].clone())
+        })
+        .unzip();
+    let newcomer = client(&bridge, 2);
+    let wait = || {
+        bridge.backlog.wait(&Newcomer {
+            client: &newcomer,
+            class: Class::Interactive,
+            cpu: 1000 * MS,
+            restricted: None,
+            workers: 2,
+            batch_share: settings.queue.batch_share,
+        })
+    };
+    assert_eq!(wait(), 500 * MS, "two of the three are about to be taken");
+    assert!(stops.iter().all(StopFlag::withdraw));
+    assert!(stops.iter().all(StopFlag::raise_before_start), "said twice, counted once");
+    assert_eq!(wait(), Duration::ZERO);
+    bridge.fail_waiting(&Failure::drain_over());
+    assert_eq!(wait(), Duration::ZERO);
+}
+
+#[test]
+fn a_job_that_cannot_end_in_time_is_given_up_before_it_is_started() {
+    let bridge = bridge();
+    let hopeless = Wanted { deadline: 100 * MS, ..wanted(1, 1, 200 * MS) };
+    let just_so = Wanted { deadline: 200 * MS, ..wanted(1, 2, 200 * MS) };
+    let _pending = submit_all(&bridge, [hopeless, just_so]);
+    let mut lost = Vec::new();
+    assert!(bridge.places.claim());
+    bridge.activation(
+        |batch| {
+            lost.push(batch.is_lost(Instant::now()));
+            answer_all(batch)
+        },
+        || {},
+    );
+    assert_eq!(lost, [true, false]);
 }

@@ -122,6 +122,7 @@ impl Session {
             operation: work.operation,
             parameters: &work.parameters,
             deadline: work.deadline.map(Duration::from_millis),
+            client: self.client(),
             class: if work.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch },
             body: if body_is_here { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) },
             received_at,
@@ -178,7 +179,9 @@ impl Session {
         if self.inflight.overdue_at().is_none_or(|at| at > now) {
             return;
         }
-        for (open, failure) in self.inflight.take_overdue(now) {
+        let retry_after = self.world.workers.drain_in();
+        for (open, overdue) in self.inflight.take_overdue(now) {
+            let failure = overdue.retry_after_if_overloaded(retry_after);
             self.answer_failure(open.id, open.asked, &failure);
         }
     }
@@ -208,18 +211,19 @@ impl Session {
             Err(refusal) => {
                 let id = request.id;
                 drop(request);
-                return self.answer_if_open(id, &refusal.into());
+                let failure = self.world.refused(refusal);
+                return self.answer_if_open(id, &failure);
             }
         };
         let fits = self.filling.as_ref().is_some_and(|(batch, _)| {
             batch.class == class
                 && Arc::ptr_eq(&batch.settings, &settings)
-                && batch.takes(&request.estimate, &settings.catalogue.entries()[request.entry])
+                && batch.takes(&request.cost, &settings.catalogue.entries()[request.entry])
         });
         if !fits {
             self.submit();
             let output_bytes_max = self.output_bytes_max.min(settings.limits.answer_bytes_max());
-            self.filling = Some(Batch::new(settings, self.client_key, class, output_bytes_max));
+            self.filling = Some(Batch::new(settings, Arc::clone(self.client()), class, output_bytes_max));
         }
         if let Some((batch, _)) = &mut self.filling {
             let (id, deadline) = (request.id, request.deadline);

@@ -7,6 +7,7 @@ mod answering;
 mod frames;
 mod leaving;
 
+use std::cell::OnceCell;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use windlass_protocol::limits::FRAME_BYTES_MIN;
 use super::IoWorld;
 use super::inflight::Inflight;
 use super::outbox::Outbox;
-use crate::dispatch::{Batch, ClientKey, PendingReplies, ReplyBox};
+use crate::dispatch::{Batch, Client, ClientKey, PendingReplies, ReplyBox};
 
 use admitting::Held;
 pub(crate) use admitting::Verdict;
@@ -63,6 +64,8 @@ pub(crate) struct Session {
     world: Arc<IoWorld>,
     pub(crate) number: u64,
     client_key: ClientKey,
+    /// Made with the first request, so that who only listens has none.
+    client: OnceCell<Arc<Client>>,
     stage: Stage,
     pub(crate) outbox: Outbox,
     pub(crate) replies: ReplyBox,
@@ -97,6 +100,7 @@ impl Session {
             world,
             number,
             client_key,
+            client: OnceCell::new(),
             stage: Stage::Hello,
             outbox: Outbox::default(),
             replies: ReplyBox::default(),
@@ -112,6 +116,11 @@ impl Session {
             client_frame_bytes_max: FRAME_BYTES_MIN,
             totals: Totals::default(),
         }
+    }
+
+    /// Whose work its requests are.
+    fn client(&self) -> &Arc<Client> {
+        self.client.get_or_init(|| self.world.client(self.client_key))
     }
 
     pub(crate) fn is_greeting(&self) -> bool {

@@ -1,0 +1,375 @@
+//! How much work waits and runs, and so how long one more request would have to wait.
+//!
+//! Counted in estimated CPU time, which the cost model corrects by what the workers measure. The I/O world reads
+//! these counters to refuse at once what could only be refused later.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::client::Client;
+use super::{Batch, Class};
+use crate::operation::OperationIndex;
+
+/// Work below this goes before longer work of the same client, as long as it has had no more CPU time.
+const SHORT_MAX: Duration = Duration::from_millis(1);
+
+/// Whether a job is one that should not stand behind a long one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Band {
+    Short,
+    Long,
+}
+
+impl Band {
+    pub(super) fn of(cpu: Duration) -> Self {
+        if cpu < SHORT_MAX { Self::Short } else { Self::Long }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Estimated CPU time of work that waits, less that of work for which nobody waits any more.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    here: AtomicU64,
+    withdrawn: AtomicU64,
+}
+
+impl Load {
+    pub(super) fn add(&self, cpu: Duration) {
+        self.here.fetch_add(nanos(cpu), Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, cpu: Duration) {
+        self.here.fetch_sub(nanos(cpu), Ordering::Relaxed);
+    }
+
+    pub(super) fn withdraw(&self, cpu: Duration) {
+        self.withdrawn.fetch_add(nanos(cpu), Ordering::Relaxed);
+    }
+
+    pub(super) fn withdrawn_has_left(&self, cpu: Duration) {
+        self.withdrawn.fetch_sub(nanos(cpu), Ordering::Relaxed);
+    }
+
+    /// What somebody waits for. The two counters move one after the other, so that it is exact only while they rest.
+    pub(super) fn live(&self) -> Duration {
+        let here = self.here.load(Ordering::Relaxed);
+        Duration::from_nanos(here.saturating_sub(self.withdrawn.load(Ordering::Relaxed)))
+    }
+}
+
+/// The work of all clients together.
+pub(crate) struct Backlog {
+    /// By class.
+    waiting: [Load; 2],
+    /// Clients with work that waits, by class.
+    clients: [AtomicUsize; 2],
+    /// Batches of all.
+    batches: Batches,
+    /// Operations whose jobs may have to wait for memory or for each other.
+    restricted: Vec<Restricted>,
+    /// What runs, each counted whole until it ends.
+    running: AtomicU64,
+}
+
+/// How many there are, rather than how long.
+#[derive(Debug, Default)]
+struct Batches {
+    waiting: AtomicUsize,
+    running: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Restricted {
+    waiting: Load,
+    batches: Batches,
+}
+
+impl Batches {
+    /// What waits, less what idle places are about to take.
+    fn left(&self, waits: Duration, places: usize) -> Duration {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let idle = places.saturating_sub(self.running.load(Ordering::Relaxed));
+        let [waiting, left] =
+            [waiting, waiting.saturating_sub(idle)].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        if left == 0 { Duration::ZERO } else { waits / waiting * left }
+    }
+}
+
+/// A request that asks for a place behind all that is here.
+pub(crate) struct Newcomer<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) class: Class,
+    /// Its own estimate.
+    pub(crate) cpu: Duration,
+    /// Its operation, and how many of its jobs may run at the same time, where those are fewer than the workers.
+    pub(crate) restricted: Option<(OperationIndex, usize)>,
+    pub(crate) workers: usize,
+    pub(crate) batch_share: NonZeroU32,
+}
+
+impl Backlog {
+    pub(crate) fn new(n_operations: usize) -> Self {
+        Self {
+            waiting: Default::default(),
+            clients: Default::default(),
+            batches: Batches::default(),
+            restricted: (0..n_operations).map(|_| Restricted::default()).collect(),
+            running: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn enters(&self, class: Class, cpu: Duration, first_of_client: bool) {
+        self.waiting[class as usize].add(cpu);
+        if first_of_client {
+            self.clients[class as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn leaves(&self, class: Class, cpu: Duration, last_of_client: bool) {
+        self.waiting[class as usize].subtract(cpu);
+        if last_of_client {
+            self.clients[class as usize].fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn withdraws(&self, class: Class, cpu: Duration) {
+        self.waiting[class as usize].withdraw(cpu);
+    }
+
+    pub(super) fn withdrawn_has_left(&self, class: Class, cpu: Duration) {
+        self.waiting[class as usize].withdrawn_has_left(cpu);
+    }
+
+    /// A batch has come to wait.
+    pub(super) fn batch_enters(&self, batch: &Batch) {
+        batch.client.enters(batch.class, batch.cpu());
+        self.batches.waiting.fetch_add(1, Ordering::Relaxed);
+        if let Some(restricted) = self.restricted_by(batch) {
+            restricted.waiting.add(batch.cpu());
+            restricted.batches.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A batch was taken, or answered where it was.
+    pub(super) fn batch_leaves(&self, batch: &Batch) {
+        batch.client.leaves(batch.class, batch.cpu());
+        self.batches.waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Some(restricted) = self.restricted_by(batch) {
+            restricted.waiting.subtract(batch.cpu());
+            restricted.batches.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn restricted_by(&self, batch: &Batch) -> Option<&Restricted> {
+        let entry = batch.restricted()?;
+        self.restricted.get(usize::from(entry.index.0))
+    }
+
+    /// A batch is run; it counts until this is dropped.
+    pub(super) fn runs(&self, batch: &Batch) -> Running<'_> {
+        let running = Running { backlog: self, cpu: batch.cpu(), restricted: self.restricted_by(batch) };
+        self.running.fetch_add(nanos(running.cpu), Ordering::Relaxed);
+        for batches in running.batches() {
+            batches.running.fetch_add(1, Ordering::Relaxed);
+        }
+        running
+    }
+
+    /// Estimated CPU time of what waits in a class.
+    pub(crate) fn waiting(&self, class: Class) -> Duration {
+        self.waiting[class as usize].live()
+    }
+
+    /// Clients with work that waits in a class.
+    pub(crate) fn clients(&self, class: Class) -> usize {
+        self.clients[class as usize].load(Ordering::Relaxed)
+    }
+
+    /// How long the workers need for all that waits and runs, if nothing more comes.
+    pub(crate) fn drains_in(&self, workers: usize) -> Duration {
+        let waiting = self.waiting(Class::Interactive) + self.waiting(Class::Batch);
+        divided(waiting + self.left_of_running(), workers)
+    }
+
+    /// Nobody knows how far what runs has come: half of it, on the average.
+    fn left_of_running(&self) -> Duration {
+        Duration::from_nanos(self.running.load(Ordering::Relaxed) / 2)
+    }
+
+    /// How long a newcomer would wait for a worker.
+    ///
+    /// Not simply behind all that is here: while it waits, every other client gets as much as its own client, and the
+    /// other class its share, so that a client with little behind it is not refused for what another has queued. What
+    /// runs is left out: how much of it is left nobody knows, and it may be cancelled at any moment.
+    pub(crate) fn wait(&self, newcomer: &Newcomer<'_>) -> Duration {
+        let Newcomer { client, class, cpu, batch_share, workers, .. } = *newcomer;
+        let others = match class {
+            Class::Interactive => Class::Batch,
+            Class::Batch => Class::Interactive,
+        };
+        let waiting = client.waiting(class);
+        let mine = own(waiting, cpu);
+        let is_counted = waiting.iter().any(|band| !band.is_zero());
+        let rivals = self.clients(class).saturating_sub(usize::from(is_counted));
+        let rivals = u32::try_from(rivals).unwrap_or(u32::MAX);
+        let fair = mine.saturating_add((mine + cpu).saturating_mul(rivals));
+        let ahead = self.batches.left(self.waiting(class), workers).min(fair);
+        let share = batch_share.get() - 1;
+        let of_others = match class {
+            Class::Interactive => (ahead + cpu) / share,
+            Class::Batch => (ahead + cpu).saturating_mul(share),
+        };
+        let ahead = ahead + self.batches.left(self.waiting(others), workers).min(of_others);
+        let wait = divided(ahead, workers);
+        match newcomer.restricted {
+            Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once)),
+            None => wait,
+        }
+    }
+
+    fn restricted_wait(&self, operation: OperationIndex, at_once: usize) -> Duration {
+        let wait = |restricted: &Restricted| {
+            divided(restricted.batches.left(restricted.waiting.live(), at_once), at_once)
+        };
+        self.restricted.get(usize::from(operation.0)).map(wait).unwrap_or_default()
+    }
+}
+
+/// What of its own client's work goes before a newcomer: all of its band, and as much of the other band.
+fn own([short, long]: [Duration; 2], cpu: Duration) -> Duration {
+    match Band::of(cpu) {
+        Band::Short => short + long.min(short),
+        Band::Long => long + short.min(long + cpu),
+    }
+}
+
+fn divided(cpu: Duration, by: usize) -> Duration {
+    cpu / u32::try_from(by.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Work on a worker.
+pub(super) struct Running<'a> {
+    backlog: &'a Backlog,
+    cpu: Duration,
+    restricted: Option<&'a Restricted>,
+}
+
+impl Running<'_> {
+    fn batches(&self) -> impl Iterator<Item = &Batches> {
+        [&self.backlog.batches].into_iter().chain(self.restricted.map(|restricted| &restricted.batches))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.backlog.running.fetch_sub(nanos(self.cpu), Ordering::Relaxed);
+        for batches in self.batches() {
+            batches.running.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dispatch::ClientKey;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Of a daemon whose two workers run something.
+    fn backlog() -> Arc<Backlog> {
+        let backlog = Backlog::new(1);
+        backlog.batches.running.store(2, Ordering::Relaxed);
+        backlog.running.store(nanos(200 * MS), Ordering::Relaxed);
+        Arc::new(backlog)
+    }
+
+    fn client(backlog: &Arc<Backlog>, uid: u32, class: Class, jobs: u32, cpu: Duration) -> Arc<Client> {
+        let client = Client::new(ClientKey::Uid(uid), backlog);
+        (0..jobs).for_each(|_| client.enters(class, cpu));
+        backlog.batches.waiting.fetch_add(jobs as usize, Ordering::Relaxed);
+        client
+    }
+
+    fn wait(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Duration {
+        let batch_share = NonZeroU32::new(8).unwrap();
+        backlog.wait(&Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share })
+    }
+
+    #[test]
+    fn the_only_client_waits_behind_all_of_its_own_work() {
+        let backlog = backlog();
+        let heavy = client(&backlog, 1, Class::Interactive, 100, 10 * MS);
+        assert_eq!(wait(&backlog, &heavy, Class::Interactive, 10 * MS), 500 * MS);
+    }
+
+    #[test]
+    fn what_idle_workers_are_about_to_take_makes_nobody_wait() {
+        let backlog = backlog();
+        backlog.batches.running.store(1, Ordering::Relaxed);
+        let heavy = client(&backlog, 1, Class::Interactive, 1, 1000 * MS);
+        assert_eq!(wait(&backlog, &heavy, Class::Interactive, MS), Duration::ZERO);
+        let _more = client(&backlog, 2, Class::Interactive, 1, 1000 * MS);
+        assert_eq!(wait(&backlog, &heavy, Class::Interactive, 1000 * MS), 500 * MS);
+    }
+
+    #[test]
+    fn a_client_with_little_to_do_waits_for_as_much_of_anothers_work_as_its_own() {
+        let backlog = backlog();
+        let _heavy = client(&backlog, 1, Class::Interactive, 1000, 100 * MS);
+        let light = client(&backlog, 2, Class::Interactive, 0, MS);
+        assert_eq!(wait(&backlog, &light, Class::Interactive, MS), MS / 2);
+    }
+
+    #[test]
+    fn a_short_job_waits_for_no_long_ones_of_its_own_client() {
+        let backlog = backlog();
+        let mixed = client(&backlog, 1, Class::Interactive, 1000, 100 * MS);
+        assert_eq!(wait(&backlog, &mixed, Class::Interactive, MS / 10), Duration::ZERO);
+    }
+
+    #[test]
+    fn interactive_work_waits_for_a_share_of_batch_work_and_batch_for_the_rest() {
+        let backlog = backlog();
+        let flood = client(&backlog, 1, Class::Batch, 1000, 70 * MS);
+        let person = client(&backlog, 2, Class::Interactive, 0, MS);
+        assert_eq!(wait(&backlog, &person, Class::Interactive, 70 * MS), 5 * MS);
+        assert_eq!(wait(&backlog, &flood, Class::Batch, MS), 35_000 * MS);
+        let _people = client(&backlog, 3, Class::Interactive, 1000, 70 * MS);
+        let newcomer = client(&backlog, 4, Class::Batch, 0, MS);
+        assert_eq!(wait(&backlog, &newcomer, Class::Batch, MS), (MS + 7 * 2 * MS) / 2);
+    }
+
+    #[test]
+    fn half_of_what_runs_is_left_on_the_average() {
+        let backlog = backlog();
+        let _waiting = client(&backlog, 1, Class::Batch, 1, 100 * MS);
+        assert_eq!(backlog.drains_in(2), 100 * MS);
+    }
+
+    #[test]
+    fn restricted_work_waits_for_its_own_kind() {
+        let backlog = backlog();
+        let client = client(&backlog, 1, Class::Interactive, 0, MS);
+        backlog.restricted[0].waiting.add(100 * MS);
+        backlog.restricted[0].batches.waiting.store(2, Ordering::Relaxed);
+        let newcomer = Newcomer {
+            client: &client,
+            class: Class::Interactive,
+            cpu: MS,
+            restricted: Some((OperationIndex(0), 1)),
+            workers: 2,
+            batch_share: NonZeroU32::new(8).unwrap(),
+        };
+        assert_eq!(backlog.wait(&newcomer), 50 * MS, "the first of the two is about to be taken");
+        backlog.restricted[0].batches.running.store(1, Ordering::Relaxed);
+        assert_eq!(backlog.wait(&newcomer), 100 * MS);
+    }
+}

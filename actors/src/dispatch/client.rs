@@ -1,0 +1,154 @@
+//! For whom work is done: how much of it waits, and how much CPU time was given.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::Class;
+use super::backlog::{Backlog, Band, Load};
+
+/// Whom CPU time is shared between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum ClientKey {
+    /// A connection by its number.
+    Connection(u64),
+    /// An IP address.
+    Address(IpAddr),
+    /// A user at the other end of a Unix socket.
+    Uid(u32),
+}
+
+/// One of those between whom CPU time is shared. Batches carry it, so that it lives as long as its work.
+pub(crate) struct Client {
+    pub(crate) key: ClientKey,
+    backlog: Arc<Backlog>,
+    /// By class and band.
+    waiting: [[Load; 2]; 2],
+    /// Batches that wait, by class.
+    n_waiting: [AtomicUsize; 2],
+    /// By class, nanoseconds of virtual time: where the client's next job starts. Touched under the schedule's lock
+    /// alone.
+    next: [AtomicU64; 2],
+}
+
+impl Client {
+    pub(crate) fn new(key: ClientKey, backlog: &Arc<Backlog>) -> Arc<Self> {
+        let (waiting, n_waiting, next) = Default::default();
+        Arc::new(Self { key, backlog: Arc::clone(backlog), waiting, n_waiting, next })
+    }
+
+    /// A batch of its work has come to wait.
+    pub(crate) fn enters(&self, class: Class, cpu: Duration) {
+        self.waiting[class as usize][Band::of(cpu) as usize].add(cpu);
+        let first = self.n_waiting[class as usize].fetch_add(1, Ordering::Relaxed) == 0;
+        self.backlog.enters(class, cpu, first);
+    }
+
+    /// A batch of its work does not wait any more.
+    pub(crate) fn leaves(&self, class: Class, cpu: Duration) {
+        self.waiting[class as usize][Band::of(cpu) as usize].subtract(cpu);
+        let last = self.n_waiting[class as usize].fetch_sub(1, Ordering::Relaxed) == 1;
+        self.backlog.leaves(class, cpu, last);
+    }
+
+    /// Nobody waits any more for work that is still here.
+    pub(super) fn withdraws(&self, class: Class, cpu: Duration) {
+        self.waiting[class as usize][Band::of(cpu) as usize].withdraw(cpu);
+        self.backlog.withdraws(class, cpu);
+    }
+
+    /// Withdrawn work was found by a worker, or answered.
+    pub(super) fn withdrawn_has_left(&self, class: Class, cpu: Duration) {
+        self.waiting[class as usize][Band::of(cpu) as usize].withdrawn_has_left(cpu);
+        self.backlog.withdrawn_has_left(class, cpu);
+    }
+
+    /// Estimated CPU time of what waits for it in one class, by band.
+    pub(super) fn waiting(&self, class: Class) -> [Duration; 2] {
+        self.waiting[class as usize].each_ref().map(Load::live)
+    }
+
+    /// Where its next job starts in the virtual time of a class, nanoseconds.
+    pub(super) fn next(&self, class: Class) -> u64 {
+        self.next[class as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_next(&self, class: Class, next: u64) {
+        self.next[class as usize].store(next, Ordering::Relaxed);
+    }
+}
+
+/// Those who are one client over several connections. Only the I/O world asks here.
+#[derive(Default)]
+pub(crate) struct Clients {
+    shared: Mutex<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    clients: HashMap<ClientKey, Weak<Client>>,
+    /// Once there are more, those who have gone are forgotten.
+    tidy_at: usize,
+}
+
+/// Entries from which on it pays to look for those who have gone.
+const TIDY_MIN: usize = 64;
+
+impl Clients {
+    /// The client of this key: always a new one for a connection, one and the same for those who share a key.
+    pub(crate) fn find(&self, key: ClientKey, backlog: &Arc<Backlog>) -> Arc<Client> {
+        if matches!(key, ClientKey::Connection(_)) {
+            return Client::new(key, backlog);
+        }
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = shared.clients.get(&key).and_then(Weak::upgrade) {
+            return client;
+        }
+        if shared.clients.len() >= shared.tidy_at {
+            shared.clients.retain(|_, client| client.strong_count() > 0);
+            shared.tidy_at = TIDY_MIN.max(2 * shared.clients.len());
+        }
+        let client = Client::new(key, backlog);
+        shared.clients.insert(key, Arc::downgrade(&client));
+        client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_shares_a_key_is_one_client_and_those_who_left_are_forgotten() {
+        let (clients, backlog) = (Clients::default(), Arc::new(Backlog::new(0)));
+        let one = clients.find(ClientKey::Uid(1), &backlog);
+        assert!(Arc::ptr_eq(&one, &clients.find(ClientKey::Uid(1), &backlog)));
+        assert!(!Arc::ptr_eq(&one, &clients.find(ClientKey::Uid(2), &backlog)));
+        for uid in 0..10_000 {
+            clients.find(ClientKey::Uid(uid), &backlog);
+        }
+        assert!(clients.shared.lock().unwrap().clients.len() <= 2 * TIDY_MIN);
+        assert!(Arc::ptr_eq(&one, &clients.find(ClientKey::Uid(1), &backlog)));
+    }
+
+    #[test]
+    fn what_waits_is_counted_by_class_and_withdrawn_once() {
+        let backlog = Arc::new(Backlog::new(0));
+        let client = Client::new(ClientKey::Uid(1), &backlog);
+        let (short, long) = (Duration::from_micros(10), Duration::from_millis(10));
+        client.enters(Class::Interactive, short);
+        client.enters(Class::Interactive, long);
+        assert_eq!(client.waiting(Class::Interactive), [short, long]);
+        assert_eq!(client.waiting(Class::Batch), [Duration::ZERO; 2]);
+        client.withdraws(Class::Interactive, long);
+        assert_eq!(client.waiting(Class::Interactive), [short, Duration::ZERO]);
+        assert_eq!(backlog.waiting(Class::Interactive), short);
+        client.leaves(Class::Interactive, long);
+        client.withdrawn_has_left(Class::Interactive, long);
+        assert_eq!(client.waiting(Class::Interactive), [short, Duration::ZERO]);
+        client.leaves(Class::Interactive, short);
+        assert_eq!(backlog.waiting(Class::Interactive), Duration::ZERO);
+    }
+}

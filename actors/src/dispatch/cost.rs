@@ -1,0 +1,184 @@
+//! What requests really cost: the operations' own estimates, corrected by what the workers measure.
+//!
+//! An operation's formula knows its arguments and the length of the input, but not this machine. So each operation
+//! has a correction for each magnitude of its estimates: the logarithm of measured to estimated time, followed by a
+//! Huber estimator (Huber 1964), which one outlier moves by a small step only, however far out it lies.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::operation::OperationIndex;
+
+/// Magnitudes of an estimate: powers of four of microseconds, from 1 µs to 2^30 µs, a quarter of an hour.
+const MAGNITUDES: usize = 16;
+
+/// Steps of an octave in which corrections are kept.
+const STEPS: f64 = 256.0;
+
+/// Measurements that count whole, because nothing is known yet.
+const FIRST: u16 = 8;
+
+/// Afterwards a measurement moves the correction by one part in this many of its distance,
+const WEIGHT: i32 = 16;
+
+/// of which at most one octave counts.
+const DISTANCE_MAX: i32 = 256;
+
+/// The corrections of all operations. Written by workers, read at admission; a lost update is a lost measurement.
+#[derive(Debug)]
+pub(crate) struct CostModel {
+    corrections: Vec<[AtomicU64; MAGNITUDES]>,
+}
+
+/// By how much estimates of one magnitude are off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Correction {
+    /// Logarithm to the base of two, in [`STEPS`].
+    log: i32,
+    /// Measurements, up to [`u16::MAX`].
+    n: u16,
+}
+
+impl Correction {
+    fn unpack(word: u64) -> Self {
+        let [a, b, c, d, e, f, ..] = word.to_le_bytes();
+        Self { log: i32::from_le_bytes([a, b, c, d]), n: u16::from_le_bytes([e, f]) }
+    }
+
+    fn pack(self) -> u64 {
+        let ([a, b, c, d], [e, f]) = (self.log.to_le_bytes(), self.n.to_le_bytes());
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the logarithm of a ratio of two times is below 100")]
+    fn learn(self, estimated: Duration, took: Duration) -> Self {
+        let log = (STEPS * (took.as_secs_f64() / estimated.as_secs_f64()).log2()) as i32;
+        let distance = log - self.log;
+        let step = if self.n < FIRST {
+            distance / (i32::from(self.n) + 1)
+        } else {
+            distance.clamp(-DISTANCE_MAX, DISTANCE_MAX) / WEIGHT
+        };
+        Self { log: self.log + step, n: self.n.saturating_add(1) }
+    }
+
+    fn apply(self, estimated: Duration) -> Duration {
+        if self.log == 0 {
+            return estimated;
+        }
+        let corrected = estimated.as_secs_f64() * (f64::from(self.log) / STEPS).exp2();
+        Duration::try_from_secs_f64(corrected).unwrap_or(Duration::MAX)
+    }
+}
+
+/// Times are compared from here on: below, measuring costs as much as what is measured.
+const LEAST: Duration = Duration::from_micros(1);
+
+fn magnitude(estimated: Duration) -> usize {
+    let micros = u64::try_from(estimated.as_micros()).unwrap_or(u64::MAX).max(1);
+    (micros.ilog2() as usize / 2).min(MAGNITUDES - 1)
+}
+
+impl CostModel {
+    pub(crate) fn new(n_operations: usize) -> Self {
+        Self { corrections: (0..n_operations).map(|_| Default::default()).collect() }
+    }
+
+    /// An operation's estimate as this machine has taught it. Some 10 ns once anything was measured.
+    pub(crate) fn correct(&self, operation: OperationIndex, estimated: Duration) -> Duration {
+        let Some(corrections) = self.corrections.get(usize::from(operation.0)) else { return estimated };
+        nearest(corrections, magnitude(estimated)).apply(estimated)
+    }
+
+    /// A worker has measured what was estimated.
+    pub(crate) fn learn(&self, operation: OperationIndex, estimated: Duration, took: Duration) {
+        let Some(corrections) = self.corrections.get(usize::from(operation.0)) else { return };
+        let (estimated, took) = (estimated.max(LEAST), took.max(LEAST));
+        let place = magnitude(estimated);
+        let learned = nearest(corrections, place).learn(estimated, took);
+        corrections[place].store(learned.pack(), Ordering::Relaxed);
+    }
+}
+
+/// What is known of a magnitude, or else of the one next to it of which anything is, to start from.
+fn nearest(corrections: &[AtomicU64; MAGNITUDES], place: usize) -> Correction {
+    let at = |place: usize| {
+        let word = corrections.get(place)?.load(Ordering::Relaxed);
+        (word != 0).then(|| Correction::unpack(word))
+    };
+    if let Some(correction) = at(place) {
+        return correction;
+    }
+    let neighbours =
+        (1..MAGNITUDES).find_map(|off| place.checked_sub(off).and_then(at).or_else(|| at(place + off)));
+    Correction { n: 0, ..neighbours.unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPERATION: OperationIndex = OperationIndex(0);
+
+    fn model() -> CostModel {
+        CostModel::new(1)
+    }
+
+    fn ratio(model: &CostModel, estimated: Duration, real: Duration) -> f64 {
+        model.correct(OPERATION, estimated).as_secs_f64() / real.as_secs_f64()
+    }
+
+    #[test]
+    fn a_formula_that_is_off_by_a_hundred_is_mended_by_a_few_jobs_at_every_size() {
+        for (factor, by) in [(100, 1), (1, 100)] {
+            let model = model();
+            for micros in [1_u64, 10, 100, 1000, 10_000, 100_000, 1_000_000] {
+                let estimated = Duration::from_micros(micros * 100);
+                let real = estimated * factor / by;
+                (0..20).for_each(|_| model.learn(OPERATION, estimated, real));
+                assert!((0.8..1.25).contains(&ratio(&model, estimated, real)), "{estimated:?} for {real:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_magnitude_has_a_correction_of_its_own_and_starts_from_its_neighbours() {
+        let model = model();
+        let (small, large) = (Duration::from_micros(10), Duration::from_secs(1));
+        (0..50).for_each(|_| model.learn(OPERATION, small, small * 4));
+        assert!((0.9..1.1).contains(&ratio(&model, large, large * 4)), "nothing better is known");
+        (0..50).for_each(|_| model.learn(OPERATION, large, large));
+        assert!((0.9..1.1).contains(&ratio(&model, small, small * 4)));
+        assert!((0.9..1.1).contains(&ratio(&model, large, large)));
+    }
+
+    #[test]
+    fn outliers_move_it_little() {
+        let model = model();
+        let real = Duration::from_millis(1);
+        for n in 0..1000 {
+            model.learn(OPERATION, real, if n % 10 == 9 { real * 1000 } else { real });
+        }
+        assert!((0.8..1.5).contains(&ratio(&model, real, real)), "{}", ratio(&model, real, real));
+    }
+
+    #[test]
+    fn it_follows_a_machine_that_has_become_slower() {
+        let model = model();
+        let estimated = Duration::from_millis(1);
+        (0..1000).for_each(|_| model.learn(OPERATION, estimated, estimated));
+        (0..100).for_each(|_| model.learn(OPERATION, estimated, estimated * 3));
+        assert!((0.9..1.1).contains(&ratio(&model, estimated, estimated * 3)));
+    }
+
+    #[test]
+    fn nothing_is_too_small_or_too_large() {
+        let model = model();
+        model.learn(OPERATION, Duration::ZERO, Duration::ZERO);
+        model.learn(OPERATION, Duration::MAX, Duration::ZERO);
+        model.learn(OPERATION, Duration::ZERO, Duration::MAX);
+        model.correct(OPERATION, Duration::MAX);
+        model.learn(OperationIndex(7), Duration::ZERO, Duration::ZERO);
+        assert_eq!(model.correct(OperationIndex(7), LEAST), LEAST);
+    }
+}

@@ -1,0 +1,139 @@
+//! The work of one class: a line for each thing that batches may be short of, all under one clock.
+
+use std::time::{Duration, Instant};
+
+use super::line::Line;
+use super::{Settlement, Taken, cost};
+use crate::dispatch::budget::Shortage;
+use crate::dispatch::client::Client;
+use crate::dispatch::job::{Batch, Class, Need};
+
+/// What waits in one class, shared between its clients.
+pub(super) struct ClassQueue {
+    class: Class,
+    /// The first is of those that need nothing and stays; the others go when they are empty. What stands in one line
+    /// needs the same, so that one that cannot run speaks for all of it, and many that cannot run hide none that can.
+    lines: Vec<Line>,
+    /// The virtual time of the class, nanoseconds: where a client that had nothing to do starts.
+    clock: u64,
+    /// Estimated CPU time given to this class, divided by its weight. The class with less is next.
+    pub(super) spent: Duration,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl ClassQueue {
+    pub(super) fn new(class: Class) -> Self {
+        Self { class, lines: vec![Line::new(Need::default(), class)], clock: 0, spent: Duration::ZERO }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.iter().all(Line::is_empty)
+    }
+
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.line_to_fill(&batch).push(batch);
+    }
+
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        self.line_to_fill(&batch).put_back(batch);
+    }
+
+    fn line_to_fill(&mut self, batch: &Batch) -> &mut Line {
+        let client = &batch.client;
+        if !self.lines.iter().any(|line| line.has(client)) {
+            // It has saved nothing up while it had nothing to do; what it had too much of is remembered.
+            client.set_next(self.class, client.next(self.class).max(self.clock));
+        }
+        let need = batch.need();
+        let place = self.lines.iter().position(|line| line.need == need).unwrap_or_else(|| {
+            self.lines.push(Line::new(need, self.class));
+            self.lines.len() - 1
+        });
+        &mut self.lines[place]
+    }
+
+    /// The next batch that can run or is lost, and where the class stood before.
+    pub(super) fn take<T>(
+        &mut self,
+        now: Instant,
+        reserve: &mut impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Option<(Taken<T>, Duration)> {
+        let served_from = self.spent;
+        let mut before = None;
+        loop {
+            // The line whose turn comes next after the ones that were tried.
+            let turns = self.lines.iter().enumerate().filter_map(|(place, line)| Some((line.turn()?, place)));
+            let next = turns.filter(|turn| before.is_none_or(|before| *turn > before)).min()?;
+            before = Some(next);
+            let (_, place) = next;
+            let line = &mut self.lines[place];
+            let Some(front) = line.front() else { continue };
+            let taken = if front.is_lost(now) {
+                line.pop().map(Taken::Lost)
+            } else {
+                let reserved = reserve(front).ok();
+                reserved.and_then(|reserved| Some(Taken::Job(line.pop()?, reserved)))
+            };
+            let Some(taken) = taken else { continue };
+            if let Taken::Job(batch, _) = &taken {
+                self.charge(batch);
+            }
+            self.drop_if_empty(place);
+            return Some((taken, served_from));
+        }
+    }
+
+    fn charge(&mut self, batch: &Batch) {
+        let cost = cost(batch);
+        let start = batch.client.next(self.class);
+        batch.client.set_next(self.class, start.saturating_add(nanos(cost)));
+        self.reorder(&batch.client);
+        // The clock also goes on by half of what each client's share of this is, so that clients who come, ask once
+        // and go do not hold off for ever one who stays.
+        let n_lanes = self.lines.iter().map(Line::n_lanes).sum::<usize>() as u64 + 1;
+        self.clock = self.clock.max(start).saturating_add(nanos(cost) / 2 / n_lanes);
+        self.spent += cost * Settlement::of(batch).weight;
+    }
+
+    pub(super) fn settle(&mut self, client: &Client, charged: Duration, used: Duration) {
+        let next = client.next(self.class).saturating_add(nanos(used)).saturating_sub(nanos(charged));
+        client.set_next(self.class, next);
+        self.reorder(client);
+    }
+
+    fn reorder(&mut self, client: &Client) {
+        self.lines.iter_mut().for_each(|line| line.reorder(client));
+    }
+
+    /// A batch that is lost among the first of some clients.
+    pub(super) fn take_lost(&mut self, now: Instant) -> Option<Batch> {
+        let found =
+            self.lines.iter_mut().enumerate().find_map(|(place, line)| Some((place, line.take_lost(now)?)));
+        let (place, batch) = found?;
+        self.drop_if_empty(place);
+        Some(batch)
+    }
+
+    fn drop_if_empty(&mut self, place: usize) {
+        if place > 0 && self.lines[place].is_empty() {
+            self.lines.swap_remove(place);
+        }
+    }
+
+    pub(super) fn any(&self, now: Instant, fits: &mut impl FnMut(&Batch) -> bool) -> bool {
+        self.lines.iter().filter_map(Line::front).any(|front| front.is_lost(now) || fits(front))
+    }
+
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.lines.iter().filter_map(Line::oldest).min()
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<Batch> {
+        let drained = self.lines.iter_mut().flat_map(Line::drain).collect();
+        self.lines.truncate(1);
+        drained
+    }
+}

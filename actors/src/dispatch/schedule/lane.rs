@@ -1,0 +1,93 @@
+//! What one client has waiting: short work and long work, each first in, first out.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::cost;
+use super::line::Turn;
+use crate::dispatch::backlog::Band;
+use crate::dispatch::job::Batch;
+
+/// The batches of one client.
+#[derive(Default)]
+pub(super) struct Lane {
+    short: Queue,
+    long: Queue,
+    /// Where it stands in the order of its line.
+    pub(super) turn: Option<Turn>,
+}
+
+#[derive(Default)]
+struct Queue {
+    batches: VecDeque<Batch>,
+    /// Estimated CPU time that was given to it, on the common clock of the two.
+    spent: Duration,
+}
+
+impl Queue {
+    /// Where its front would end.
+    fn end(&self) -> Option<Duration> {
+        self.batches.front().map(|front| self.spent + cost(front))
+    }
+}
+
+impl Lane {
+    pub(super) fn is_empty(&self) -> bool {
+        self.short.batches.is_empty() && self.long.batches.is_empty()
+    }
+
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.queue_to_fill(&batch).push_back(batch);
+    }
+
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        self.queue_to_fill(&batch).push_front(batch);
+    }
+
+    fn queue_to_fill(&mut self, batch: &Batch) -> &mut VecDeque<Batch> {
+        let (queue, other) = match Band::of(batch.cpu()) {
+            Band::Short => (&mut self.short, &self.long),
+            Band::Long => (&mut self.long, &self.short),
+        };
+        if queue.batches.is_empty() {
+            // Whoever had nothing to do has saved nothing up.
+            queue.spent =
+                if other.batches.is_empty() { Duration::ZERO } else { queue.spent.max(other.spent) };
+        }
+        &mut queue.batches
+    }
+
+    /// The one that would end first: short work, until it has had as much as the long work that waits beside it.
+    fn next(&self) -> Band {
+        match (self.short.end(), self.long.end()) {
+            (Some(short), Some(long)) if short > long => Band::Long,
+            (None, _) => Band::Long,
+            _ => Band::Short,
+        }
+    }
+
+    pub(super) fn front(&self) -> Option<&Batch> {
+        match self.next() {
+            Band::Short => self.short.batches.front(),
+            Band::Long => self.long.batches.front(),
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Batch> {
+        let queue = match self.next() {
+            Band::Short => &mut self.short,
+            Band::Long => &mut self.long,
+        };
+        let batch = queue.batches.pop_front()?;
+        queue.spent += cost(&batch);
+        Some(batch)
+    }
+
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        [&self.short, &self.long].into_iter().filter_map(|queue| queue.batches.front()?.oldest()).min()
+    }
+
+    pub(super) fn into_batches(self) -> impl Iterator<Item = Batch> {
+        self.short.batches.into_iter().chain(self.long.batches)
+    }
+}

@@ -1,0 +1,134 @@
+//! Batches that need the same, by client, in the order of the clients' turns.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use super::cost;
+use super::lane::Lane;
+use crate::dispatch::ClientKey;
+use crate::dispatch::client::Client;
+use crate::dispatch::job::{Batch, Class, Need};
+
+/// Clients of a standing queue whose front is looked at for a lost one in one go; bounds the time under the lock.
+const LOOK_MAX: usize = 16;
+
+/// Emptied lanes that are kept, with their memory, for the next clients.
+const SPARE_MAX: usize = 64;
+
+/// Batches of one need.
+pub(super) struct Line {
+    pub(super) need: Need,
+    class: Class,
+    lanes: HashMap<ClientKey, Lane>,
+    order: BTreeSet<Turn>,
+    spare: Vec<Lane>,
+}
+
+/// When a client is next: where its next job would end in virtual time. By the end rather than the start, so that
+/// among those who have had the same, the short one goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Turn {
+    end: u64,
+    client: ClientKey,
+}
+
+impl Line {
+    pub(super) fn new(need: Need, class: Class) -> Self {
+        Self { need, class, lanes: HashMap::new(), order: BTreeSet::new(), spare: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    pub(super) fn n_lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(super) fn has(&self, client: &Client) -> bool {
+        self.lanes.contains_key(&client.key)
+    }
+
+    pub(super) fn push(&mut self, batch: Batch) {
+        self.change(batch, Lane::push);
+    }
+
+    pub(super) fn put_back(&mut self, batch: Batch) {
+        self.change(batch, Lane::put_back);
+    }
+
+    fn change(&mut self, batch: Batch, add: impl FnOnce(&mut Lane, Batch)) {
+        let key = batch.client.key;
+        let next = batch.client.next(self.class);
+        let spare = &mut self.spare;
+        let lane = self.lanes.entry(key).or_insert_with(|| spare.pop().unwrap_or_default());
+        add(lane, batch);
+        Self::order(&mut self.order, lane, key, next);
+    }
+
+    /// Puts a lane where its front belongs.
+    fn order(order: &mut BTreeSet<Turn>, lane: &mut Lane, client: ClientKey, next: u64) {
+        let cost = lane.front().map_or(0, |front| u64::try_from(cost(front).as_nanos()).unwrap_or(u64::MAX));
+        let turn = Turn { end: next.saturating_add(cost), client };
+        if lane.turn != Some(turn) {
+            if let Some(old) = lane.turn.replace(turn) {
+                order.remove(&old);
+            }
+            order.insert(turn);
+        }
+    }
+
+    /// The client has had more, or less, than before.
+    pub(super) fn reorder(&mut self, client: &Client) {
+        if let Some(lane) = self.lanes.get_mut(&client.key) {
+            Self::order(&mut self.order, lane, client.key, client.next(self.class));
+        }
+    }
+
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.order.first().copied()
+    }
+
+    /// What [`Line::pop`] would take.
+    pub(super) fn front(&self) -> Option<&Batch> {
+        self.lanes.get(&self.order.first()?.client)?.front()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Batch> {
+        self.pop_of(self.order.first()?.client)
+    }
+
+    fn pop_of(&mut self, client: ClientKey) -> Option<Batch> {
+        let lane = self.lanes.get_mut(&client)?;
+        let batch = lane.pop()?;
+        if lane.is_empty() {
+            if let Some(turn) = lane.turn.take() {
+                self.order.remove(&turn);
+            }
+            let lane = self.lanes.remove(&client)?;
+            if self.spare.len() < SPARE_MAX {
+                self.spare.push(lane);
+            }
+        } else {
+            Self::order(&mut self.order, lane, client, batch.client.next(self.class));
+        }
+        Some(batch)
+    }
+
+    pub(super) fn take_lost(&mut self, now: Instant) -> Option<Batch> {
+        let lost = |turn: &&Turn| {
+            self.lanes.get(&turn.client).and_then(Lane::front).is_some_and(|front| front.is_lost(now))
+        };
+        let client = self.order.iter().take(LOOK_MAX).find(lost)?.client;
+        self.pop_of(client)
+    }
+
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.lanes.values().filter_map(Lane::oldest).min()
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<Batch> {
+        self.order.clear();
+        self.lanes.drain().flat_map(|(_, lane)| lane.into_batches()).collect()
+    }
+}

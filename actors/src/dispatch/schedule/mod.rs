@@ -1,0 +1,162 @@
+//! What waits for a worker, and who is next.
+//!
+//! Whoever is free pulls: a worker moves what has come over the bridge in here and takes the next batch, under one
+//! short lock. Interactive and batch work share CPU time by weight; within a class it is shared between clients, and
+//! within a client short work goes before long work that has had as much.
+//!
+//! All three are fair queueing in virtual time (Goyal, Vin, Cheng: Start-time Fair Queuing, 1996) rather than deficit
+//! round robin, which has the same shares: a round robin needs a quantum, and jobs from 1 µs to 60 s have none that
+//! is not either far too small for some or a long wait for others.
+
+mod class;
+mod lane;
+mod line;
+mod standing;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::budget::Shortage;
+use super::client::Client;
+use super::job::{Batch, Class};
+use class::ClassQueue;
+use standing::Standing;
+
+/// Batches in the order in which workers should take them.
+pub(crate) struct Schedule {
+    interactive: ClassQueue,
+    batch: ClassQueue,
+    /// Where the class that was served last stood when it was: the clock of [`ClassQueue::spent`].
+    now: Duration,
+    standing: Standing,
+}
+
+/// What a worker takes.
+pub(crate) enum Taken<T> {
+    /// To be run, with what was reserved for it.
+    Job(Batch, T),
+    /// To be answered: nobody waits for it any more, or it cannot end before its deadline.
+    Lost(Batch),
+}
+
+/// CPU time that was charged by estimate and is now known.
+pub(crate) struct Settlement {
+    client: Arc<Client>,
+    class: Class,
+    /// Parts of the class's clock for one of CPU time.
+    weight: u32,
+    charged: Duration,
+}
+
+/// Even work that is estimated as nothing counts, so that nobody can hold the others off for ever.
+const COST_MIN: Duration = Duration::from_micros(1);
+
+/// What a batch is charged when it is taken.
+fn cost(batch: &Batch) -> Duration {
+    batch.cpu().max(COST_MIN)
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            interactive: ClassQueue::new(Class::Interactive),
+            batch: ClassQueue::new(Class::Batch),
+            now: Duration::ZERO,
+            standing: Standing::default(),
+        }
+    }
+}
+
+impl Settlement {
+    /// What has to be settled once a batch that is about to run has ended.
+    pub(crate) fn of(batch: &Batch) -> Self {
+        let weight = match batch.class {
+            Class::Interactive => 1,
+            Class::Batch => batch.settings.queue.batch_share.get() - 1,
+        };
+        Self { client: Arc::clone(&batch.client), class: batch.class, weight, charged: cost(batch) }
+    }
+}
+
+impl Schedule {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.interactive.is_empty() && self.batch.is_empty()
+    }
+
+    /// Adds a batch at the end of its client's.
+    pub(crate) fn push(&mut self, batch: Batch) {
+        self.class_to_fill(batch.class).push(batch);
+    }
+
+    /// Puts the rest of a batch back where it came from.
+    pub(crate) fn put_back(&mut self, batch: Batch) {
+        self.class_to_fill(batch.class).put_back(batch);
+    }
+
+    fn class(&mut self, class: Class) -> &mut ClassQueue {
+        match class {
+            Class::Interactive => &mut self.interactive,
+            Class::Batch => &mut self.batch,
+        }
+    }
+
+    /// A class that had nothing to do starts level with the one that was served last: it has saved nothing up.
+    fn class_to_fill(&mut self, class: Class) -> &mut ClassQueue {
+        let now = self.now;
+        let queue = self.class(class);
+        if queue.is_empty() {
+            queue.spent = queue.spent.max(now);
+        }
+        queue
+    }
+
+    /// Takes the next batch for which `reserve` finds what it needs, or one that is lost.
+    pub(crate) fn take<T>(
+        &mut self,
+        now: Instant,
+        mut reserve: impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Option<Taken<T>> {
+        if self.standing.stands(now)
+            && let Some(lost) =
+                [&mut self.interactive, &mut self.batch].into_iter().find_map(|class| class.take_lost(now))
+        {
+            return Some(Taken::Lost(lost));
+        }
+        let (first, second) = match self.interactive.spent <= self.batch.spent {
+            true => (&mut self.interactive, &mut self.batch),
+            false => (&mut self.batch, &mut self.interactive),
+        };
+        let (taken, served_from) =
+            first.take(now, &mut reserve).or_else(|| second.take(now, &mut reserve))?;
+        self.now = self.now.max(served_from);
+        if let Taken::Job(batch, _) = &taken
+            && let Some(since) = batch.oldest()
+        {
+            self.standing.took(now.saturating_duration_since(since), now);
+        }
+        Some(taken)
+    }
+
+    /// What was charged by estimate is charged as it was used.
+    pub(crate) fn settle(&mut self, settlement: &Settlement, used: Duration) {
+        let Settlement { client, class, weight, charged } = settlement;
+        let class = self.class(*class);
+        class.spent = (class.spent + used * *weight).saturating_sub(*charged * *weight);
+        class.settle(client, *charged, used);
+    }
+
+    /// Whether [`Schedule::take`] would find something.
+    pub(crate) fn any(&self, now: Instant, mut fits: impl FnMut(&Batch) -> bool) -> bool {
+        [&self.interactive, &self.batch].into_iter().any(|class| class.any(now, &mut fits))
+    }
+
+    /// When the job that has waited longest was given to the bridge.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        [&self.interactive, &self.batch].into_iter().filter_map(ClassQueue::oldest).min()
+    }
+
+    /// Takes everything out, to be answered.
+    pub(crate) fn drain(&mut self) -> Vec<Batch> {
+        [&mut self.interactive, &mut self.batch].into_iter().flat_map(ClassQueue::drain).collect()
+    }
+}
