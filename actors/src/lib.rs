@@ -13,6 +13,7 @@ pub mod settings;
 pub mod units;
 
 mod lifecycle;
+mod overrun;
 mod pulse;
 mod supervisor;
 mod sync;

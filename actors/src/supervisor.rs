@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::cpu::{PoolError, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Clients, Failure};
@@ -17,6 +18,7 @@ use crate::io::{
     BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError, REFUSALS_MAX,
 };
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::overrun::{LOOK_EVERY, Overruns};
 use crate::pulse::Pulse;
 use crate::settings::{DrainSettings, ListenSource, PoolSettings, Settings};
 use crate::telemetry::{Metrics, Observer, add, nanos};
@@ -213,6 +215,9 @@ impl Supervisor {
         mut orders: mpsc::Receiver<Order>,
         mut observe: impl FnMut(Observation),
     ) -> Ending {
+        let mut overruns = Overruns::default();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let failed = loop {
             tokio::select! {
                 biased;
@@ -227,6 +232,10 @@ impl Supervisor {
                     #[cfg(feature = "faults")]
                     Some(Order::Stick) => self.world.workers.bridge.stick(),
                 },
+                _ = looks.tick() => {
+                    let metrics = &self.world.metrics;
+                    overruns.look(metrics, metrics.started_at.elapsed());
+                }
                 Some(ended) = self.listeners.join_next() => {
                     if !self.restart(ended) {
                         tracing::error!(

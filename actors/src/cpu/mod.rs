@@ -1,6 +1,9 @@
 //! The CPU world: a rayon pool whose threads are the workers. It never awaits and never sees a socket. The only
 //! folder that names rayon.
 
+mod coalesce;
+mod containment;
+mod digest;
 mod pool;
 mod worker;
 

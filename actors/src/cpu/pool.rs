@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::coalesce::Flights;
+use super::containment::Containment;
 use super::worker::Worker;
 use crate::dispatch::{Batch, Bridge};
 use crate::settings::PoolSettings;
@@ -29,6 +31,8 @@ const KEPT_SHARE: u64 = 4;
 pub(crate) struct Workers {
     pub(crate) bridge: Arc<Bridge>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(super) containment: Containment,
+    pub(super) flights: Flights,
     pool: rayon::ThreadPool,
     /// Each is used by the pool thread of the same index alone; the lock is never contended.
     workers: Vec<Mutex<Worker>>,
@@ -81,7 +85,9 @@ impl Workers {
             })?;
         let kept = kept_bytes_max(settings);
         let workers = (0..settings.threads.get()).map(|index| Mutex::new(Worker::new(index, kept))).collect();
-        Ok(Arc::new(Self { bridge, metrics, pool, workers }))
+        let containment = Containment::new(metrics.operations.len());
+        let flights = Flights::default();
+        Ok(Arc::new(Self { bridge, metrics, containment, flights, pool, workers }))
     }
 
     /// Hands a batch over and sees that a worker comes for it.
@@ -108,6 +114,9 @@ impl Workers {
         let index = rayon::current_thread_index().expect("activations run on the pool alone");
         let mut worker = self.workers[index].lock().unwrap_or_else(PoisonError::into_inner);
         self.bridge.activation(|batch| worker.run(&self, batch), || self.wake());
+        if self.bridge.waiting_jobs() == 0 {
+            self.flights.forget_landed();
+        }
     }
 }
 

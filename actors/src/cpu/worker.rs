@@ -6,10 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::coalesce::Boarding;
+use super::digest::{Digest, digest};
 use super::pool::Workers;
 use crate::dispatch::{Answer, Batch, Cost, Failure, Job, StopFlag};
-use crate::operation::{JobContext, OperationError, OperationIndex, OutputBudget, StopCheck, WorkAreas};
-use crate::telemetry::End;
+use crate::operation::{
+    Entry, Input, JobContext, OperationError, OperationIndex, Output, OutputBudget, StopCheck, WorkAreas,
+};
+use crate::telemetry::{End, Started};
 
 /// A batch that has run for this long answers what is done and goes back behind whoever is next.
 const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
@@ -19,6 +23,10 @@ const LIGHT: Duration = Duration::from_micros(20);
 
 /// and one of so many of them is compared with its estimate.
 const LIGHT_TAUGHT: u32 = 8;
+
+/// A job that has run for so many times its estimate when its deadline passes has run away, rather than had too little
+/// time.
+const RUNAWAY: u32 = 2;
 
 /// What one pool thread keeps from job to job.
 pub(crate) struct Worker {
@@ -35,7 +43,18 @@ impl Worker {
 
     /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long. Says
     /// how long they ran.
-    pub(crate) fn run(&mut self, workers: &Workers, mut batch: Batch) -> Duration {
+    pub(crate) fn run(&mut self, workers: &Workers, batch: Batch) -> Duration {
+        let used = match shared_digest(&batch) {
+            Some(digest) => self.run_shared(workers, digest, batch),
+            None => self.run_apart(workers, batch),
+        };
+        if self.areas.bytes() > self.kept_bytes_max {
+            self.areas.shrink_to(self.kept_bytes_max);
+        }
+        used
+    }
+
+    fn run_apart(&mut self, workers: &Workers, mut batch: Batch) -> Duration {
         let begun_at = Instant::now();
         let mut now = begun_at;
         let mut used = Duration::ZERO;
@@ -50,10 +69,58 @@ impl Worker {
                 return used;
             }
         }
-        if self.areas.bytes() > self.kept_bytes_max {
-            self.areas.shrink_to(self.kept_bytes_max);
+        used
+    }
+
+    /// Runs a job whose result is for all who ask the same, unless another worker does.
+    fn run_shared(&mut self, workers: &Workers, digest: Digest, batch: Batch) -> Duration {
+        let mut batch = match workers.flights.board(digest, batch) {
+            Boarding::Leads(batch) => batch,
+            Boarding::Joined => return Duration::ZERO,
+            Boarding::Arrived(batch, output) => {
+                self.share(workers, batch, &output);
+                return Duration::ZERO;
+            }
+        };
+        let leading = Leading { workers, digest };
+        let Some(job) = batch.next() else { return Duration::ZERO };
+        let (answer, ended_at) = self.run_job(workers, &batch, job, Instant::now());
+        let used = answer.service_time;
+        let output = answer.outcome.as_ref().ok().cloned();
+        batch.answer(answer);
+        if let Some(output) = output {
+            for follower in leading.arrives(&batch, &output, ended_at) {
+                self.share(workers, follower, &output);
+            }
         }
         used
+    }
+
+    /// Answers a job with what another one has come to.
+    fn share(&self, workers: &Workers, mut batch: Batch, output: &Output) {
+        let now = Instant::now();
+        let Some(job) = batch.next() else { return };
+        let counters = &workers.metrics.workers[self.index];
+        let index = batch.settings.catalogue.entries()[job.entry].index;
+        let queue_time = now.saturating_duration_since(job.queued_at);
+        let may_start = job.stop.start();
+        let Job { id, input, deadline, slot, mut held, .. } = job;
+        drop(slot);
+        let output_bytes = output.0.len() as u64;
+        let outcome = if !may_start {
+            Err(Failure::abandoned())
+        } else if now >= deadline {
+            Err(Failure::expired(queue_time))
+        } else {
+            OutputBudget::new(&mut held, input.len() as u64, batch.output_bytes_max)
+                .reserve(output_bytes)
+                .map(|()| output.clone())
+                .map_err(|error| Failure { retry_safe: true, ..error.into() })
+        };
+        let end = if outcome.is_ok() { End::Shared } else { End::Dropped };
+        counters.ended(index, end, queue_time, Duration::ZERO);
+        held.shrink_to(if outcome.is_ok() { output_bytes } else { 0 });
+        batch.answer(Answer { id, outcome, queue_time, service_time: Duration::ZERO, held });
     }
 
     fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, now: Instant) -> (Answer, Instant) {
@@ -66,8 +133,18 @@ impl Worker {
             return (Answer { queue_time, ..answer }, now);
         }
 
-        counters.started(entry.index, now - workers.metrics.started_at, batch.client.key);
-        let Job { id, arguments, input, deadline, slot, cost, mut held, ref stop, .. } = job;
+        if let Some(failure) = contained(workers, entry, &job, now) {
+            counters.ended(entry.index, End::Dropped, queue_time, Duration::ZERO);
+            let answer = Answer::failed(job.id, failure, job.held);
+            return (Answer { queue_time, ..answer }, now);
+        }
+        counters.started(Started {
+            operation: entry.index,
+            since: now - workers.metrics.started_at,
+            estimate: job.cost.cpu,
+            client: batch.client.key,
+        });
+        let Job { id, arguments, mut input, deadline, slot, cost, mut held, ref stop, .. } = job;
         let input_bytes = input.len() as u64;
         let result = {
             let mut context = JobContext {
@@ -75,7 +152,7 @@ impl Worker {
                 areas: &mut self.areas,
                 output: OutputBudget::new(&mut held, input_bytes, batch.output_bytes_max),
             };
-            catch_unwind(AssertUnwindSafe(|| entry.operation.run(&arguments, input, &mut context)))
+            catch_unwind(AssertUnwindSafe(|| entry.operation.run(&arguments, &mut input, &mut context)))
         };
         let ended_at = Instant::now();
         let service_time = ended_at - now;
@@ -111,6 +188,14 @@ impl Worker {
         if end == End::Done || (end == End::Stopped && service_time > cost.cpu) {
             self.learn(workers, entry.index, &cost, service_time);
         }
+        let ran_away = ended_at > deadline && service_time > cost.cpu_least() * RUNAWAY;
+        if (end == End::Panicked || ran_away)
+            && matches!(input, Input::Shared(_))
+            && input_bytes == input.len() as u64
+        {
+            workers.containment.offended(entry.index, digest(entry.index, &arguments, &input), ended_at);
+        }
+        drop(input);
         drop(slot);
         held.shrink_to(outcome.as_ref().map_or(0, |output| output.0.len() as u64));
         (Answer { id, outcome, queue_time, service_time, held }, ended_at)
@@ -127,6 +212,51 @@ impl Worker {
         workers.metrics.workers[self.index].estimated(operation, cost, took);
         workers.bridge.costs.learn(operation, cost.estimate.cpu, took);
     }
+}
+
+/// What is the same for all whose result may be shared with a batch's only job.
+fn shared_digest(batch: &Batch) -> Option<Digest> {
+    let (job, entry) = batch.first()?;
+    entry.coalesces().then(|| digest(entry.index, &job.arguments, &job.input))
+}
+
+/// The run of a job whose result others wait for. Dropped without one, by an end of any kind, they go back into the
+/// queue, and one of them leads.
+struct Leading<'a> {
+    workers: &'a Workers,
+    digest: Digest,
+}
+
+impl Leading<'_> {
+    /// Those who have waited beside it. While anything is queued, the result is kept for those who ask the same there.
+    fn arrives(&self, batch: &Batch, output: &Output, ended_at: Instant) -> Vec<Batch> {
+        let bridge = &self.workers.bridge;
+        let kept = (bridge.waiting_jobs() > 0).then(|| {
+            let limit = batch.settings.queue.memory_bytes_max;
+            bridge.admission.hold(output.0.len() as u64, limit).ok().map(|held| (output.clone(), held))
+        });
+        self.workers.flights.land(&self.digest, kept.flatten(), ended_at)
+    }
+}
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        for follower in self.workers.flights.land(&self.digest, None, Instant::now()) {
+            self.workers.bridge.put_back(follower);
+            // This worker takes only one of them.
+            self.workers.bridge.budget.note_passed_over();
+        }
+    }
+}
+
+/// Why an input that has done harm before is not tried again, if so.
+fn contained(workers: &Workers, entry: &Entry, job: &Job, now: Instant) -> Option<Failure> {
+    if !workers.containment.watches(entry.index) || !matches!(job.input, Input::Shared(_)) {
+        return None;
+    }
+    let digest = digest(entry.index, &job.arguments, &job.input);
+    let left = workers.containment.refuses(entry.index, &digest, now)?;
+    Some(Failure::contained(entry.name(), left))
 }
 
 /// Why a job is not even started, if so.

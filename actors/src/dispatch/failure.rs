@@ -114,6 +114,15 @@ impl Failure {
         if self.code == FailureCode::OVERLOADED { self.retry_after(time) } else { self }
     }
 
+    /// Its input has done harm before.
+    pub(crate) fn contained(operation: &'static str, left: Duration) -> Self {
+        let message = format!(
+            "this input has made operation '{operation}' fail or run away before; it is refused for another {} s",
+            left.as_secs() + 1
+        );
+        Self::refused(FailureCode::INVALID_INPUT, message)
+    }
+
     /// Stopped because the drain is over.
     pub(crate) fn drain_over() -> Self {
         Self::ended(FailureCode::CANCELLED, "stopped because the daemon's drain.timeout passed")

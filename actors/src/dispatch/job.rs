@@ -238,7 +238,7 @@ impl Batch {
     }
 
     /// Whether a job fits beside what is in the batch. A job that may have to wait for memory or for others of its
-    /// operation travels alone, so that nothing light waits with it.
+    /// operation travels alone, so that nothing light waits with it, and so does one that may be shared.
     pub(crate) fn takes(&self, cost: &Cost, entry: &Entry) -> bool {
         self.jobs.is_empty()
             || (self.jobs.len() < BATCH_JOBS_MAX
@@ -246,6 +246,8 @@ impl Batch {
                 && self.work_bytes == 0
                 && entry.concurrency_max.is_none()
                 && self.concurrency_limited().is_none()
+                && !entry.coalesces()
+                && !self.first().is_some_and(|(_, entry)| entry.coalesces())
                 && self.cpu + cost.cpu <= BATCH_CPU_MAX)
     }
 
@@ -292,9 +294,14 @@ impl Batch {
 
     /// The operation of a batch that is alone because its operation's concurrency is limited.
     pub(crate) fn concurrency_limited(&self) -> Option<&Entry> {
-        let job = self.jobs.front()?;
-        let entry = &self.settings.catalogue.entries()[job.entry];
+        let (_, entry) = self.first()?;
         entry.concurrency_max.map(|_| entry)
+    }
+
+    /// The next job and its operation.
+    pub(crate) fn first(&self) -> Option<(&Job, &Entry)> {
+        let job = self.jobs.front()?;
+        Some((job, &self.settings.catalogue.entries()[job.entry]))
     }
 
     /// What it may have to wait for besides a worker.
@@ -305,8 +312,7 @@ impl Batch {
 
     /// The operation of a batch that may have to wait for more than a worker.
     pub(crate) fn restricted(&self) -> Option<&Entry> {
-        let job = self.jobs.front()?;
-        let entry = &self.settings.catalogue.entries()[job.entry];
+        let (_, entry) = self.first()?;
         (self.work_bytes > 0 || entry.concurrency_max.is_some()).then_some(entry)
     }
 

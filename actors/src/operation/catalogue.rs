@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::Operation;
+use super::{Operation, Secrecy};
 
 /// An operation's place in its [`Catalogue`], and in every table of counters. Places are given by name over all
 /// operations that the program knows, so that they survive a reload that enables or disables some.
@@ -21,6 +21,18 @@ pub struct Entry {
     pub operation: Arc<dyn Operation>,
     /// Most jobs of it that run at the same time; `None` leaves it to the number of workers.
     pub concurrency_max: Option<NonZeroUsize>,
+    /// Whether identical requests in flight run once. Never for secrets, whatever this says.
+    pub coalescing: Coalescing,
+}
+
+/// Whether identical requests in flight run once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coalescing {
+    /// Each runs by itself.
+    #[default]
+    Off,
+    /// One runs, and all are answered with its result.
+    On,
 }
 
 /// The enabled operations, found by name.
@@ -62,6 +74,11 @@ impl Catalogue {
 }
 
 impl Entry {
+    /// Whether requests for it that are identical may share one run.
+    pub(crate) fn coalesces(&self) -> bool {
+        self.coalescing == Coalescing::On && self.operation.declaration().secrecy == Secrecy::Open
+    }
+
     /// The operation's name.
     pub fn name(&self) -> &'static str {
         self.operation.declaration().name

@@ -173,7 +173,7 @@ pub fn run_alone(
     input: impl Into<Input>,
     deadline: Instant,
 ) -> Result<Output, OperationError> {
-    let input = input.into();
+    let mut input = input.into();
     let arguments = Arguments::check(operation.declaration(), parameters)
         .map_err(|error| OperationError::InvalidParameter(error.to_string()))?;
     operation.estimate(&arguments, input.len() as u64)?;
@@ -185,5 +185,5 @@ pub fn run_alone(
         areas: &mut WorkAreas::default(),
         output: OutputBudget::new(&mut held, input.len() as u64, u64::MAX / 2),
     };
-    operation.run(&arguments, input, &mut context)
+    operation.run(&arguments, &mut input, &mut context)
 }

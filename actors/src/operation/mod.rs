@@ -18,7 +18,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use arguments::{ArgumentError, Arguments, Value};
-pub use catalogue::{Catalogue, CatalogueError, Entry, OperationIndex};
+pub use catalogue::{Catalogue, CatalogueError, Coalescing, Entry, OperationIndex};
 pub use context::{JobContext, OutputBudget, Stop, StopCheck, WorkArea, WorkAreas, run_alone};
 pub use declaration::{Declaration, Limit, Parameter, ParameterKind, Resultant, Secrecy, SettingError};
 
@@ -41,7 +41,7 @@ pub trait Operation: Send + Sync + 'static {
         None
     }
 
-    /// Does the work on the calling thread and on no other. Long work calls [`StopCheck::check`] at least every
+    /// Does the work on the calling thread and on no other. The input is lent; who wants to keep its bytes takes it. Long work calls [`StopCheck::check`] at least every
     /// [`Declaration::stretch_max`].
     ///
     /// # Errors
@@ -51,7 +51,7 @@ pub trait Operation: Send + Sync + 'static {
     fn run(
         &self,
         arguments: &Arguments,
-        input: Input,
+        input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError>;
 }
@@ -76,6 +76,12 @@ pub enum Input {
 }
 
 impl Input {
+    /// The input itself, in place of which an empty one is left.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Shared(Bytes::new()))
+    }
+
     /// The bytes, without a copy where they are shared. A secret is copied, and its first copy wiped.
     pub fn into_bytes(self) -> Bytes {
         match self {

@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) protocol_errors: AtomicU64,
     pub(crate) listener_restarts: AtomicU64,
     pub(crate) reloads: AtomicU64,
+    /// Jobs that were reported for running far beyond their estimate.
+    pub(crate) overruns: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     /// When the present phase was entered, nanoseconds since `started_at`.
@@ -78,6 +80,7 @@ impl Metrics {
             protocol_errors: AtomicU64::new(0),
             listener_restarts: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
+            overruns: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             phase_entered: AtomicU64::new(0),

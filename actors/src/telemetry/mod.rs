@@ -19,4 +19,4 @@ pub use snapshot::{
 pub(crate) use histogram::nanos;
 pub(crate) use metrics::{Asked, Metrics, add};
 pub(crate) use status::{catalogue_json, status_json};
-pub(crate) use worker::End;
+pub(crate) use worker::{End, Started};

@@ -57,6 +57,8 @@ pub struct Snapshot {
     pub listener_restarts: u64,
     /// Reloads that were taken.
     pub reloads: u64,
+    /// Jobs that were reported for running far beyond their estimate.
+    pub overruns: u64,
     /// Bodies of requests that were read, bytes.
     pub bytes_in: u64,
     /// Bodies of answers, bytes.
@@ -89,6 +91,8 @@ pub struct JobsSnapshot {
     pub dropped: u64,
     /// Started, then stopped by a cancel, a deadline or the end of a drain.
     pub stopped: u64,
+    /// Of those that are done, answered with what another job came to that was the same.
+    pub shared: u64,
     /// From the bridge to a worker.
     pub queue: HistogramSnapshot,
     /// On a worker.
@@ -194,6 +198,7 @@ impl Snapshot {
             protocol_errors: read(&metrics.protocol_errors),
             listener_restarts: read(&metrics.listener_restarts),
             reloads: read(&metrics.reloads),
+            overruns: read(&metrics.overruns),
             bytes_in: read(&metrics.bytes_in),
             bytes_out: read(&metrics.bytes_out),
         }
@@ -241,6 +246,7 @@ fn jobs(metrics: &Metrics) -> Vec<JobsSnapshot> {
             panicked: sum(|one| &one.panicked),
             dropped: sum(|one| &one.dropped),
             stopped: sum(|one| &one.stopped),
+            shared: sum(|one| &one.shared),
             queue: merged(|one| &one.queue),
             service: merged(|one| &one.service),
             accuracy: AccuracySnapshot::of(counters().map(|one| &one.accuracy)),

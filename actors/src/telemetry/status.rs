@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::histogram::HistogramSnapshot;
 use super::snapshot::{JobsSnapshot, RequestsSnapshot, Snapshot, WorkerSnapshot};
 use crate::io::IoWorld;
+use crate::operation::Coalescing;
 
 /// What can be asked: names, parameters, limits.
 pub(crate) fn catalogue_json(world: &IoWorld) -> Vec<u8> {
@@ -16,6 +17,7 @@ pub(crate) fn catalogue_json(world: &IoWorld) -> Vec<u8> {
         .iter()
         .map(|entry| {
             let mut described = entry.operation.declaration().describe();
+            described["coalesce"] = json!(entry.coalescing == Coalescing::On);
             described["max_concurrency"] = json!(entry.concurrency_max);
             described
         })
@@ -65,6 +67,7 @@ pub(super) fn status(snapshot: &Snapshot) -> Value {
         "panics": snapshot.panics(),
         "listener_restarts": snapshot.listener_restarts,
         "reloads": snapshot.reloads,
+        "overruns": snapshot.overruns,
         "bytes": { "in": snapshot.bytes_in, "out": snapshot.bytes_out },
         "histograms": histograms(snapshot),
     })
@@ -98,6 +101,7 @@ fn operation(jobs: &JobsSnapshot) -> (String, Value) {
         "panicked": jobs.panicked,
         "dropped": jobs.dropped,
         "stopped": jobs.stopped,
+        "shared": jobs.shared,
         "queue_seconds": jobs.queue.sum.as_secs_f64(),
         "service_seconds": jobs.service.sum.as_secs_f64(),
         "estimate": {

@@ -16,6 +16,8 @@ pub(crate) struct WorkerCounters {
     running: AtomicU64,
     /// When it was started, nanoseconds since the daemon was.
     running_since: AtomicU64,
+    /// What it was estimated at, nanoseconds.
+    running_estimate: AtomicU64,
     /// Number of the connection that it runs for; 0 is none.
     running_for: AtomicU64,
     /// Time of all jobs that have ended.
@@ -36,6 +38,8 @@ pub(crate) struct OperationCounters {
     pub(crate) dropped: AtomicU64,
     /// Started, then stopped by a cancel, a deadline or the end of a drain.
     pub(crate) stopped: AtomicU64,
+    /// Of those that are done, answered with what another job came to.
+    pub(crate) shared: AtomicU64,
     /// From the bridge to this worker, of every job that it took.
     pub(crate) queue: Histogram,
     /// On this worker, of every job that it started.
@@ -52,12 +56,24 @@ pub(crate) enum End {
     Panicked,
     Dropped,
     Stopped,
+    /// Done by another job that was the same.
+    Shared,
+}
+
+/// A job that a worker is about to run.
+pub(crate) struct Started {
+    pub(crate) operation: OperationIndex,
+    /// Since the daemon was started.
+    pub(crate) since: Duration,
+    pub(crate) estimate: Duration,
+    pub(crate) client: ClientKey,
 }
 
 /// What a worker is doing now.
 pub(crate) struct Running {
     pub(crate) operation: OperationIndex,
     pub(crate) since: Duration,
+    pub(crate) estimate: Duration,
     pub(crate) client: u64,
 }
 
@@ -75,23 +91,25 @@ impl WorkerCounters {
             operations: (0..n_operations).map(|_| OperationCounters::default()).collect(),
             running: AtomicU64::new(0),
             running_since: AtomicU64::new(0),
+            running_estimate: AtomicU64::new(0),
             running_for: AtomicU64::new(0),
             busy_nanos: AtomicU64::new(0),
             busy_said: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn started(&self, operation: OperationIndex, since: Duration, client: ClientKey) {
-        self.running_since.store(nanos(since), Ordering::Relaxed);
-        let client = if let ClientKey::Connection(number) = client { number } else { 0 };
+    pub(crate) fn started(&self, job: Started) {
+        self.running_since.store(nanos(job.since), Ordering::Relaxed);
+        self.running_estimate.store(nanos(job.estimate), Ordering::Relaxed);
+        let client = if let ClientKey::Connection(number) = job.client { number } else { 0 };
         self.running_for.store(client, Ordering::Relaxed);
-        self.running.store(u64::from(operation.0) + 1, Ordering::Release);
+        self.running.store(u64::from(job.operation.0) + 1, Ordering::Release);
     }
 
     pub(crate) fn ended(&self, operation: OperationIndex, end: End, queued: Duration, served: Duration) {
         let counters = &self.operations[usize::from(operation.0)];
         let counter = match end {
-            End::Done => &counters.done,
+            End::Done | End::Shared => &counters.done,
             End::Failed => &counters.failed,
             End::Panicked => &counters.panicked,
             End::Dropped => &counters.dropped,
@@ -99,7 +117,10 @@ impl WorkerCounters {
         };
         bump(counter, 1);
         counters.queue.record(queued);
-        if end == End::Dropped {
+        if end == End::Shared {
+            bump(&counters.shared, 1);
+        }
+        if matches!(end, End::Dropped | End::Shared) {
             return;
         }
         counters.service.record(served);
@@ -125,6 +146,7 @@ impl WorkerCounters {
         Some(Running {
             operation: OperationIndex(u16::try_from(operation).ok()?),
             since: Duration::from_nanos(self.running_since.load(Ordering::Relaxed)),
+            estimate: Duration::from_nanos(self.running_estimate.load(Ordering::Relaxed)),
             client: self.running_for.load(Ordering::Relaxed),
         })
     }
@@ -149,7 +171,8 @@ mod tests {
     fn a_running_job_counts_as_busy_and_is_not_counted_twice() {
         let worker = WorkerCounters::new(1);
         let second = Duration::from_secs(1);
-        worker.started(ECHO, second, ClientKey::Connection(7));
+        let client = ClientKey::Connection(7);
+        worker.started(Started { operation: ECHO, since: second, estimate: second, client });
         assert_eq!(worker.busy(3 * second), 2 * second);
         assert_eq!(worker.running().unwrap().client, 7);
         worker.ended(ECHO, End::Done, second, 3 * second);

@@ -85,6 +85,11 @@ fn life(families: &mut Families, snapshot: &Snapshot) {
         "Listeners that ended by themselves.",
         snapshot.listener_restarts as f64,
     );
+    families.count(
+        "windlass_overruns_total",
+        "Jobs that ran far beyond their estimate; each is in the log.",
+        snapshot.overruns as f64,
+    );
     families.count("windlass_reloads_total", "Reloads that were taken.", snapshot.reloads as f64);
 }
 
@@ -126,6 +131,12 @@ fn requests(families: &mut Families, snapshot: &Snapshot) {
     estimates(families, snapshot);
     let panics = snapshot.jobs.iter().map(|jobs| (vec![("operation", jobs.operation)], jobs.panicked as f64));
     families.counter("windlass_panics_total", "Panics of operations, caught and answered.", panics);
+    let shared = snapshot.jobs.iter().map(|jobs| (vec![("operation", jobs.operation)], jobs.shared as f64));
+    families.counter(
+        "windlass_coalesced_total",
+        "Jobs answered with what another job came to that was the same.",
+        shared,
+    );
     families.count("windlass_received_bytes_total", "Bodies of requests.", snapshot.bytes_in as f64);
     families.count("windlass_sent_bytes_total", "Bodies of answers.", snapshot.bytes_out as f64);
 }

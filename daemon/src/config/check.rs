@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use windlass_actors::operation::{Catalogue, Declaration, Entry, OperationIndex};
+use windlass_actors::operation::{Catalogue, Coalescing, Declaration, Entry, OperationIndex};
 use windlass_actors::settings::{
     DrainSettings, FairBy, LimitSettings, PoolSettings, QueueSettings, Settings, TimeoutSettings, UnixAddress,
 };
@@ -192,10 +192,23 @@ impl<'a> Reading<'a> {
                 Setting::Number(number) => NonZeroUsize::new(saturated(*number)),
                 _ => None,
             };
+            let coalescing = match self
+                .values
+                .get(format!("operations.{name}.coalesce").as_str())
+                .map(|value| &value.setting)
+            {
+                Some(Setting::Switch(true)) => Coalescing::On,
+                _ => Coalescing::Off,
+            };
             let declaration = self.configured(declaration.clone());
             if enabled.contains(&name) {
                 let index = OperationIndex(u16::try_from(place).expect("no program knows 65536 operations"));
-                entries.push(Entry { index, operation: (known.build)(declaration), concurrency_max });
+                entries.push(Entry {
+                    index,
+                    operation: (known.build)(declaration),
+                    concurrency_max,
+                    coalescing,
+                });
             }
         }
         Catalogue::new(entries).unwrap_or_else(|error| {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use windlass_actors::operation::{Declaration, ParameterKind};
+use windlass_actors::operation::{Declaration, ParameterKind, Secrecy};
 
 use super::kind::{Kind, quoted};
 
@@ -419,6 +419,16 @@ fn of_operation(declaration: &Declaration) -> Vec<Key> {
         None,
         "Most jobs of it that run at the same time. Unset: as many as there are workers.".to_owned(),
     )];
+    if declaration.secrecy == Secrecy::Open {
+        keys.push(key(
+            "coalesce".to_owned(),
+            Kind::Switch,
+            Some("false".to_owned()),
+            "Identical requests in flight, by operation, parameters and body, run once and are all answered with the \
+             result. Costs a digest of every body. Never for operations with secrets, which do not have this key."
+                .to_owned(),
+        ));
+    }
     for declared in declaration.parameters.iter().filter(|parameter| !parameter.required) {
         let default = declared.default.as_deref().map(|default| toml_value(&declared.kind, default));
         let about = format!("Default of the parameter: {}.", declared.about);

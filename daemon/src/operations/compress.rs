@@ -238,11 +238,11 @@ impl Operation for Compress {
     fn run(
         &self,
         arguments: &Arguments,
-        input: Input,
+        input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         let (algorithm, level) = chosen(arguments)?;
-        let feed = Feed { input: &input, stop: context.stop };
+        let feed = Feed { input, stop: context.stop };
         let bound = bound(algorithm, input.len() as u64);
         // Room that is not written to is not resident, and is given back below.
         let output = Vec::with_capacity(usize::try_from(bound).unwrap_or(0));

@@ -54,11 +54,11 @@ impl Operation for Echo {
     fn run(
         &self,
         _arguments: &Arguments,
-        input: Input,
+        input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         context.stop.check()?;
-        Ok(input.into_bytes().into())
+        Ok(input.take().into_bytes().into())
     }
 }
 

@@ -76,7 +76,7 @@ impl Operation for FaultPanic {
     fn run(
         &self,
         _arguments: &Arguments,
-        _input: Input,
+        _input: &mut Input,
         _context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         panic!("fault-panic was called")
@@ -96,7 +96,7 @@ impl Operation for FaultStuck {
     fn run(
         &self,
         arguments: &Arguments,
-        _input: Input,
+        _input: &mut Input,
         _context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         let stuck = arguments.duration("for").expect("the parameter has a default");

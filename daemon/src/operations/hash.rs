@@ -124,10 +124,10 @@ impl Operation for Hash {
     fn run(
         &self,
         arguments: &Arguments,
-        input: Input,
+        input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
-        let digest = digest_of(algorithm(arguments), &input, context.stop)?;
+        let digest = digest_of(algorithm(arguments), input, context.stop)?;
         let written: Bytes = match arguments.choice("encoding") {
             Some("raw") => digest.into(),
             Some("base64") => BASE64.encode(&digest).into(),

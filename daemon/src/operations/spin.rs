@@ -65,7 +65,7 @@ impl Operation for Spin {
     fn run(
         &self,
         arguments: &Arguments,
-        _input: Input,
+        _input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         context.stop.repeat_for(busy(arguments), step)?;

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use super::job::{Admitted, Batch, Class};
 use super::{Answer, Bridge, Client, ClientKey, Clients, Cost, PendingReplies, StopFlag};
 use crate::operation::{
-    Arguments, Catalogue, Declaration, Entry, Estimate, Input, JobContext, Operation, OperationError,
-    OperationIndex, Output, Resultant, Secrecy,
+    Arguments, Catalogue, Coalescing, Declaration, Entry, Estimate, Input, JobContext, Operation,
+    OperationError, OperationIndex, Output, Resultant, Secrecy,
 };
 use crate::settings::{DrainSettings, FairBy, LimitSettings, QueueSettings, Settings, TimeoutSettings};
 
@@ -34,7 +34,12 @@ impl Named {
             pure: true,
             stretch_max: Duration::ZERO,
         };
-        Entry { index: OperationIndex(index), operation: Arc::new(Self(declaration)), concurrency_max }
+        Entry {
+            index: OperationIndex(index),
+            operation: Arc::new(Self(declaration)),
+            concurrency_max,
+            coalescing: Coalescing::Off,
+        }
     }
 }
 
@@ -47,8 +52,13 @@ impl Operation for Named {
         Ok(COSTLESS)
     }
 
-    fn run(&self, _: &Arguments, input: Input, _: &mut JobContext<'_>) -> Result<Output, OperationError> {
-        Ok(Output(input.into_bytes()))
+    fn run(
+        &self,
+        _: &Arguments,
+        input: &mut Input,
+        _: &mut JobContext<'_>,
+    ) -> Result<Output, OperationError> {
+        Ok(Output(input.take().into_bytes()))
     }
 }
 

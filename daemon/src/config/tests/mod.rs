@@ -25,7 +25,7 @@ impl Operation for Fake {
         Err(OperationError::Internal("never asked".into()))
     }
 
-    fn run(&self, _: &Arguments, _: Input, _: &mut JobContext<'_>) -> Result<Output, OperationError> {
+    fn run(&self, _: &Arguments, _: &mut Input, _: &mut JobContext<'_>) -> Result<Output, OperationError> {
         Err(OperationError::Internal("never run".into()))
     }
 }

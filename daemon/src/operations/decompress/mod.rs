@@ -412,13 +412,13 @@ impl Operation for Decompress {
     fn run(
         &self,
         arguments: &Arguments,
-        input: Input,
+        input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         if input.is_empty() {
             return Err(OperationError::InvalidInput("the input is empty, which no stream is".to_owned()));
         }
-        let mut feed = Feed { rest: &input, stop: context.stop, stopped: None, starved: false };
+        let mut feed = Feed { rest: input, stop: context.stop, stopped: None, starved: false };
         let algorithm = match arguments.choice("algorithm") {
             None | Some("auto") => recognized(feed)?,
             Some(named) => named,

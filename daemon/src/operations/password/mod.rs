@@ -269,17 +269,17 @@ impl Operation for PasswordHashing {
     fn run(
         &self,
         arguments: &Arguments,
-        input: Input,
+        input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         let recipe = Self::recipe(arguments)?;
-        recipe.check_content(&input).map_err(OperationError::InvalidInput)?;
+        recipe.check_content(input).map_err(OperationError::InvalidInput)?;
         context.stop.check()?;
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt)
             .map_err(|error| OperationError::Internal(format!("no random salt to be had: {error}")))?;
         let text = recipe
-            .hash(&input, &salt, context.areas.area())
+            .hash(input, &salt, context.areas.area())
             .map_err(|error| OperationError::Internal(format!("the hash cannot be made: {error}")))?;
         Ok(text.into())
     }
@@ -327,14 +327,14 @@ impl Operation for PasswordVerifying {
     fn run(
         &self,
         arguments: &Arguments,
-        input: Input,
+        input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
         let stored = Self::stored(arguments)?;
-        stored.recipe.check_content(&input).map_err(OperationError::InvalidInput)?;
+        stored.recipe.check_content(input).map_err(OperationError::InvalidInput)?;
         context.stop.check()?;
         let matches = stored
-            .verify(&input, context.areas.area())
+            .verify(input, context.areas.area())
             .map_err(|error| OperationError::Internal(format!("the hash cannot be checked: {error}")))?;
         Ok(Output::from(if matches { &b"true"[..] } else { &b"false"[..] }))
     }
