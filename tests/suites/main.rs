@@ -19,6 +19,7 @@ mod http_examples;
 mod limits;
 mod listeners;
 mod main_line;
+mod openapi;
 mod overload;
 mod page;
 mod panic;

@@ -8,6 +8,7 @@ mod body;
 mod call;
 mod guard;
 mod openapi;
+mod pattern;
 mod problem;
 mod request;
 mod service;
