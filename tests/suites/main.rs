@@ -16,6 +16,7 @@ mod http_abuse;
 mod http_doors;
 mod http_drain;
 mod http_examples;
+mod http_load;
 mod limits;
 mod listeners;
 mod main_line;
