@@ -10,6 +10,7 @@ mod config;
 mod drain;
 mod drain_load;
 mod drain_start;
+mod foreign;
 mod house;
 mod http;
 mod http_abuse;

@@ -3,7 +3,7 @@
 //! Never: reads a body, or waits for a worker.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,10 +18,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Sleep;
 use windlass_actors::{Hall, LINGER, Phase, Stream};
 
-use super::guard::Hosts;
 use super::problem::Problem;
 use super::service::Service;
 use super::wire::{Beginning, OwnWords, Pace, Wire};
+use crate::guard::Hosts;
 
 /// What a client of HTTP/2 says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -40,9 +40,9 @@ const DRAIN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What the requests of one connection share.
 pub(super) struct Visit {
     pub(super) hall: Arc<Hall>,
-    pub(super) hosts: Arc<Hosts>,
-    /// Where the connection came in.
-    pub(super) local: Option<SocketAddr>,
+    pub(super) hosts: Hosts,
+    /// The address by which the connection came in.
+    pub(super) here: Option<IpAddr>,
     pace: Arc<Pace>,
 }
 
@@ -102,11 +102,11 @@ enum End {
 }
 
 /// The whole life of a connection.
-pub(super) async fn run(stream: Stream, hall: Hall, hosts: Arc<Hosts>) {
+pub(super) async fn run(stream: Stream, hall: Hall, hosts: Hosts) {
     let hall = Arc::new(hall);
     let pace = Arc::new(Pace::new());
-    let local = stream.local_address();
-    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, local, pace: Arc::clone(&pace) });
+    let here = stream.local_address().map(|local| local.ip());
+    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, here, pace: Arc::clone(&pace) });
     let mut wire = Wire::new(stream, pace);
     let end = match begin(&mut wire, &visit).await {
         Ok(Beginning::Preface) => speak_http2(&mut wire, &visit).await,
