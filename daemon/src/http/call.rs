@@ -15,7 +15,7 @@ use super::body::{Refused, read};
 use super::problem::Problem;
 use super::request::{Asked, traceparent};
 use super::service::Answer;
-use super::visit::Visit;
+use super::visit::{Visit, Working};
 
 /// A line of text, without a newline at its end: the result is exactly what the operation returned.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -71,7 +71,9 @@ impl Call {
             Ok(complete) => complete,
             Err(Refused { problem, rest }) => return (Err(problem), rest),
         };
+        let working = Working::begin(Arc::clone(&visit));
         let Answered { outcome, queue_time, service_time } = ticket.submit(input).await;
+        drop(working);
         tracing::debug!(
             connection = visit.hall.connection(),
             request,

@@ -34,6 +34,9 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// How often it is looked whether a peer has left where hyper does not see it.
+const LEFT_PERIOD: Duration = Duration::from_millis(100);
+
 /// What is still read of a peer that does not stop sending when the drain begins, bytes.
 const DRAIN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -88,6 +91,22 @@ impl Drop for Serving {
         if state.serving == 0 {
             state.rested_since = Instant::now();
         }
+    }
+}
+
+/// A request whose job is somebody's to wait for.
+pub(super) struct Working(Arc<Visit>);
+
+impl Working {
+    pub(super) fn begin(visit: Arc<Visit>) -> Self {
+        visit.pace.state().working += 1;
+        Self(visit)
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.pace.state().working -= 1;
     }
 }
 
@@ -276,13 +295,15 @@ struct Converse<'c, C> {
     version: Version,
     timer: Pin<Box<Sleep>>,
     said_goodbye: Option<Instant>,
+    /// When the peer's leaving is looked for next.
+    look_at: Option<Instant>,
 }
 
 impl<'c, C: Conversation> Converse<'c, C> {
     fn new(conversation: &'c mut C, visit: &'c Visit, version: Version) -> Self {
         let first_look = Instant::now() + visit.hall.settings().timeouts.handshake;
         let timer = Box::pin(tokio::time::sleep_until(first_look.into()));
-        Self { conversation, visit, version, timer, said_goodbye: None }
+        Self { conversation, visit, version, timer, said_goodbye: None, look_at: None }
     }
 
     /// Until hyper is done, or somebody was waited for too long.
@@ -311,6 +332,10 @@ impl<'c, C: Conversation> Converse<'c, C> {
         loop {
             if let Poll::Ready(ended) = self.conversation.poll(context) {
                 return Poll::Ready(Ok(ended));
+            }
+            if self.visit.pace.state().left && self.version < Version::HTTP_2 {
+                // Its jobs go with the conversation.
+                return Poll::Ready(Err(End::Said));
             }
             if self.may_leave() {
                 self.said_goodbye = Some(Instant::now());
@@ -350,7 +375,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
         if Instant::now() >= due { Poll::Ready(self.expire()) } else { Poll::Ready(Ok(())) }
     }
 
-    fn next_due(&self) -> Option<Instant> {
+    fn next_due(&mut self) -> Option<Instant> {
         let settings = self.visit.hall.settings();
         let timeouts = &settings.timeouts;
         let mut state = self.visit.pace.state();
@@ -359,6 +384,8 @@ impl<'c, C: Conversation> Converse<'c, C> {
         } else if state.writing.is_none() {
             state.writing = Some((Instant::now(), 0));
         }
+        let is_blind = state.is_blind() && self.version < Version::HTTP_2;
+        self.look_at = is_blind.then(|| self.look_at.unwrap_or_else(|| Instant::now() + LEFT_PERIOD));
         let write = state.writing.map(|(since, _)| since + timeouts.write);
         let head = state.head_since.filter(|_| self.version < Version::HTTP_2);
         let read = match (self.said_goodbye, head) {
@@ -367,13 +394,15 @@ impl<'c, C: Conversation> Converse<'c, C> {
             (None, Some(since)) => Some(since + timeouts.handshake),
             (None, None) => Some(state.rested_since + timeouts.idle),
         };
-        [write, read].into_iter().flatten().min()
+        [write, read, self.look_at].into_iter().flatten().min()
     }
 
     fn expire(&mut self) -> Result<(), End> {
         let now = Instant::now();
         let settings = self.visit.hall.settings();
         let timeouts = &settings.timeouts;
+        // hyper is polled once more after this, and that looks.
+        self.look_at = self.look_at.filter(|look_at| now < *look_at);
         let state = self.visit.pace.state();
         if state.writing.is_some_and(|(since, _)| now >= since + timeouts.write) {
             tracing::info!(
