@@ -26,6 +26,7 @@ fn target() -> (Daemon, PathBuf, String) {
 
 /// What the daemon has counted is what the generator has, but for what was under way when it stopped.
 #[track_caller]
+#[allow(clippy::print_stdout, reason = "its figures are shown by --nocapture, and when the test fails")]
 fn agrees(daemon: Daemon, answered: u64, under_way: u64, ran: &Ran) {
     println!("{}", ran.text());
     let status = daemon.wait_for_status("nothing is in flight", |status| status["in_flight"] == 0);

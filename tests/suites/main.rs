@@ -29,6 +29,7 @@ mod passwords;
 mod python;
 mod readme;
 mod real_input;
+mod status;
 mod top;
 mod unix_socket;
 mod worlds;
