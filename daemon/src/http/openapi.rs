@@ -108,7 +108,7 @@ fn call(declaration: &Declaration, settings: &Settings) -> Value {
     });
     let secret = match declaration.secrecy {
         Secrecy::Open => "",
-        Secrecy::Secret => " It is a secret: never logged, and wiped after use.",
+        Secrecy::Secret => " It is a secret, and never logged.",
     };
     let every: Vec<&str> = PROBLEMS.iter().map(|(status, _)| *status).collect();
     json!({
