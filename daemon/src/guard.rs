@@ -184,6 +184,24 @@ mod tests {
         assert_eq!(checked(Method::GET, &[("host", "localhost"), ("host", "evil.example")]), Err(400));
     }
 
+    /// In HTTP/2, whose `:authority` becomes that of the URI, there need be no Host.
+    #[test]
+    fn the_authority_of_the_target_is_held_to_the_same_rules() {
+        let checked = |uri: &str, host: Option<&str>| {
+            let mut request = Request::builder().uri(uri);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let request = request.body(()).unwrap();
+            Hosts::default().check(&request, None).map_err(|foreign| foreign.status().as_u16())
+        };
+        assert_eq!(checked("http://localhost:7411/", None), Ok(()));
+        assert_eq!(checked("http://localhost:7411/", Some("localhost:7411")), Ok(()));
+        assert_eq!(checked("http://evil.example/", None), Err(421));
+        assert_eq!(checked("http://evil.example/", Some("localhost")), Err(400));
+        assert_eq!(checked("http://localhost/", Some("evil.example")), Err(400));
+    }
+
     #[test]
     fn only_the_hosts_own_origin_may_ask() {
         let host = ("host", "127.0.0.1:7411");

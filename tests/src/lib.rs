@@ -12,6 +12,7 @@ mod browser;
 mod daemon;
 mod data;
 mod gate;
+pub mod h2;
 pub mod http;
 mod programs;
 pub mod raw;

@@ -13,6 +13,7 @@ mod drain_start;
 mod foreign;
 mod house;
 mod http;
+mod http2;
 mod http_abuse;
 mod http_doors;
 mod http_drain;
