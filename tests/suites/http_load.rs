@@ -1,6 +1,6 @@
 //! The field's own load generators at saturation: not one connection error, not one answer that is no result.
 //!
-//! Seconds for each of the three, 2 in CI: `WINDLASS_HTTP_LOAD_SECONDS=60 cargo test -p windlass-tests http_load`.
+//! `WINDLASS_HTTP_LOAD_SECONDS` is for how long each of the three; 2 if it is not set, as in CI.
 
 use std::path::PathBuf;
 
