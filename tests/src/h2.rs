@@ -142,7 +142,7 @@ impl H2 {
     }
 
     /// The next frame, or the end of the stream, however it comes.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn read(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -156,7 +156,7 @@ impl H2 {
     #[track_caller]
     pub fn await_kind(&mut self, kind: u8) -> Frame {
         loop {
-            let frame = self.next().expect("the connection goes on");
+            let frame = self.read().expect("the connection goes on");
             if frame.kind == kind {
                 return frame;
             }
@@ -168,7 +168,7 @@ impl H2 {
     pub fn answer(&mut self, stream: u32) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
-            let frame = self.next().expect("the connection goes on");
+            let frame = self.read().expect("the connection goes on");
             if frame.stream != stream {
                 continue;
             }

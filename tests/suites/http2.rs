@@ -65,7 +65,7 @@ fn streams_beyond_the_limit_are_refused_and_cost_the_others_nothing() {
     gate.release();
     let mut open = BTreeSet::from([1, 3, 5, 7]);
     while !open.is_empty() {
-        let frame = h2.next().unwrap();
+        let frame = h2.read().unwrap();
         assert!(frame.kind != kind::HEADERS || frame.is_ok(), "{frame:?}");
         if frame.ends_stream() {
             assert!(open.remove(&frame.stream), "{frame:?}");
@@ -86,7 +86,7 @@ fn a_thousand_streams_at_once_are_all_answered() {
     h2.send(&all);
     let mut open: BTreeSet<u32> = streams.into_iter().collect();
     while !open.is_empty() {
-        let frame = h2.next().expect("an answer");
+        let frame = h2.read().expect("an answer");
         match frame.kind {
             kind::HEADERS => assert!(frame.is_ok(), "{frame:?}"),
             kind::DATA if !frame.payload.is_empty() => assert_eq!(frame.payload, frame.stream.to_be_bytes()),
@@ -117,7 +117,7 @@ fn rapid_resets_end_the_connection_and_nothing_else() {
     }
     let said = h2.await_kind(kind::GOAWAY);
     assert_eq!(said.error(), ENHANCE_YOUR_CALM);
-    assert_eq!(h2.next(), None);
+    assert_eq!(h2.read(), None);
     other.send(&other.post(1, ECHO, b"not me"));
     assert_eq!(other.answer(1), b"not me");
     assert_unharmed(&daemon);
@@ -135,7 +135,7 @@ fn heads_without_an_end_are_cut_off() {
     }
     h2.try_send(&bytes);
     let mut said = Vec::new();
-    while let Some(frame) = h2.next() {
+    while let Some(frame) = h2.read() {
         said.push(frame);
     }
     assert!(!said.iter().any(windlass_tests::h2::Frame::is_ok), "{said:?}");
@@ -156,7 +156,7 @@ fn a_head_that_is_too_large_is_refused_on_its_stream_alone() {
         h2.send(&frame(kind, flags, 1, piece));
     }
     let refused = loop {
-        let frame = h2.next().expect("a refusal");
+        let frame = h2.read().expect("a refusal");
         if frame.stream == 1 || frame.kind == kind::GOAWAY {
             break frame;
         }

@@ -6,6 +6,7 @@
 
 mod body;
 mod call;
+mod conversation;
 mod openapi;
 mod pattern;
 mod problem;
