@@ -44,6 +44,21 @@ fn a_stream_that_is_reset_stops_its_work_wherever_it_is_and_the_others_go_on() {
 }
 
 #[test]
+fn a_stream_that_is_reset_in_the_middle_of_its_body_was_told_nothing() {
+    let daemon = Daemon::start(&[]);
+    let mut h2 = H2::connect(daemon.http());
+    let head = frame(kind::HEADERS, 4, 1, &h2.head("POST", ECHO, &[("content-length", "1000")]));
+    h2.send(&[head, frame(kind::DATA, 0, 1, &[1; 500])].concat());
+    daemon.wait_for_status("its body arrives", |status| {
+        status["queue"]["held_bytes"].as_u64().is_some_and(|held| held >= 1000)
+    });
+    h2.send(&reset(1));
+    let status = daemon.wait_for_status("it has left", |status| status["in_flight"] == 0);
+    assert_eq!(status["requests"], serde_json::json!({ "echo": { "unanswered": 1 } }));
+    assert_unharmed(&daemon);
+}
+
+#[test]
 fn streams_beyond_the_limit_are_refused_and_cost_the_others_nothing() {
     let daemon = Daemon::start(&[("limits.in_flight_per_connection", "4"), ("cpu.threads", "1")]);
     let mut h2 = H2::connect(daemon.http());
