@@ -224,6 +224,26 @@ fn a_large_body_that_is_refused_ends_in_its_answer_and_not_in_a_reset() {
 }
 
 #[test]
+fn a_large_body_for_a_busy_daemon_ends_in_429_and_not_in_a_reset() {
+    let daemon = Daemon::start(&[("queue.capacity", "1"), ("cpu.threads", "1")]);
+    let gate = Gate::hold(&daemon);
+    let mut waiting = Http::connect(daemon.http());
+    waiting.send(&request("POST /v1/call/echo", b"x"));
+    daemon.wait_for_status("the queue is full", |status| status["queue"]["waiting"] == 1);
+    let body = sample("random", 30_000_000).bytes;
+    for _ in 0..5 {
+        let mut http = Http::connect(daemon.http());
+        http.send(&request("POST /v1/call/hash", &body));
+        let answer = http.answer().unwrap();
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
+        assert_eq!(answer.problem()["code"], 20);
+        assert!(answer.closes() && http.ends());
+    }
+    gate.release();
+    assert_eq!(waiting.answer().unwrap().body, b"x");
+}
+
+#[test]
 fn secrets_and_large_answers_go_through() {
     let daemon = Daemon::start(&[]);
     let mut http = Http::connect(daemon.http());
