@@ -12,6 +12,7 @@ mod catalogue;
 mod doors;
 #[cfg(feature = "generate")]
 mod generate;
+mod guard;
 mod reload;
 mod runtime;
 mod signals;
@@ -31,7 +32,8 @@ use args::Arguments;
 use config::{Config, Machine, Sources};
 use doors::{Activated, Doors};
 use exit::Exit;
-use http::{Hosts, Http};
+use guard::Hosts;
+use http::Http;
 use reload::Reloader;
 use signals::Signals;
 use systemd::ServiceManager;
@@ -82,7 +84,9 @@ pub fn main() -> ExitCode {
     };
 
     // Before all else, so that it can be seen that the daemon is starting.
-    let admin = match doors.admin.take().map(|source| Admin::start(source, log.clone())).transpose() {
+    let hosts = Hosts::new(&config.listen.http_hosts);
+    let start = |source| Admin::start(source, hosts.clone(), log.clone());
+    let admin = match doors.admin.take().map(start).transpose() {
         Ok(admin) => admin,
         Err(error) => {
             tracing::error!(%error, "cannot start");
@@ -95,7 +99,7 @@ pub fn main() -> ExitCode {
 
     let exit = io.block_on(async {
         let manager = Arc::new(ServiceManager::default());
-        let supervisor = match Supervisor::start(plan(&config, doors)) {
+        let supervisor = match Supervisor::start(plan(&config, doors, hosts)) {
             Ok(supervisor) => supervisor,
             Err(error) => return cannot_start(&error),
         };
@@ -128,15 +132,12 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-fn plan(config: &Config, doors: Doors) -> Plan {
+fn plan(config: &Config, doors: Doors, hosts: Hosts) -> Plan {
     Plan {
         settings: config.settings.clone(),
         pool: config.cpu.clone(),
         listen: doors.native,
-        doors: vec![DoorPlan {
-            door: Arc::new(Http::new(Hosts::new(&config.listen.http_hosts))),
-            listen: doors.http,
-        }],
+        doors: vec![DoorPlan { door: Arc::new(Http::new(hosts)), listen: doors.http }],
         operations: catalogue::names(),
         server: concat!("windlassd/", env!("CARGO_PKG_VERSION")).to_owned(),
     }

@@ -1,16 +1,16 @@
 //! A real browser with nobody in front of it, driven over HTTP (W3C WebDriver).
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, tool};
+use crate::{PATIENCE, eventually, run, tool};
 
 /// What headless Chromium is started with: nothing that looks for a network, a display or a sandbox of its own.
-pub const BROWSER_FLAGS: [&str; 9] = [
+const BROWSER_FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -21,6 +21,23 @@ pub const BROWSER_FLAGS: [&str; 9] = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ];
+
+/// What the browser made of a place once its scripts have run for `seconds` of the page's own time; `None` without a
+/// browser.
+#[track_caller]
+pub fn dom(address: &str, profile: &Path, seconds: u32, more: &[&str]) -> Option<String> {
+    let mut browser = tool("chromium")?;
+    browser
+        .args(BROWSER_FLAGS)
+        .arg("--dump-dom")
+        .arg(format!("--virtual-time-budget={}", seconds * 1000))
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .args(more)
+        .arg(address);
+    let ran = run(&mut browser, b"");
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+    Some(ran.text().to_owned())
+}
 
 /// A browser with one page open. Dropping it ends it.
 pub struct Browser {
@@ -33,26 +50,21 @@ impl Browser {
     /// Opens a page; `None` without a browser and its driver.
     #[track_caller]
     pub fn open(address: &str, profile: &Path) -> Option<Self> {
+        Self::open_with(address, profile, &[])
+    }
+
+    /// The same, with more flags.
+    #[track_caller]
+    pub fn open_with(address: &str, profile: &Path, more: &[&str]) -> Option<Self> {
         tool("chromium")?;
-        let mut driver = tool("chromedriver")?
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = said
-            .find_map(|line| {
-                let line = line.unwrap();
-                Some(line.split_once("successfully on port ")?.1.trim_end_matches('.').to_owned())
-            })
-            .expect("the driver says its port");
+        tool("chromedriver")?;
+        let (driver, said, port) = eventually("the driver finds a port", start_driver);
         // What else it says is read, so that it never waits for a reader.
         std::thread::spawn(move || said.map_while(Result::ok).for_each(drop));
         let mut browser = Self { driver, host_port: format!("127.0.0.1:{port}"), session: String::new() };
         let profile = format!("--user-data-dir={}", profile.display());
-        let flags: Vec<&str> = BROWSER_FLAGS.into_iter().chain([profile.as_str()]).collect();
+        let flags: Vec<&str> =
+            BROWSER_FLAGS.into_iter().chain([profile.as_str()]).chain(more.iter().copied()).collect();
         let wanted = json!({ "alwaysMatch": { "goog:chromeOptions": { "args": flags } } });
         let session = browser.ask("POST", "/session", &json!({ "capabilities": wanted }));
         browser.session = session["sessionId"].as_str().expect("a session").to_owned();
@@ -97,6 +109,28 @@ impl Browser {
         assert!(head[0].starts_with("HTTP/1.1 200"), "{path}: {answer}");
         answer["value"].take()
     }
+}
+
+/// A driver, what else it says, and its port; `None` when it ended. It takes any port that is free for IPv4, and has bad
+/// luck when that is taken for IPv6.
+#[track_caller]
+fn start_driver() -> Option<(Child, Lines<BufReader<ChildStdout>>, String)> {
+    let mut driver = tool("chromedriver")?
+        .arg("--port=0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = said.find_map(|line| {
+        let line = line.unwrap();
+        Some(line.split_once("successfully on port ")?.1.trim_end_matches('.').to_owned())
+    });
+    if port.is_none() {
+        driver.wait().unwrap();
+    }
+    Some((driver, said, port?))
 }
 
 impl Drop for Browser {

@@ -12,11 +12,12 @@ mod browser;
 mod daemon;
 mod data;
 mod gate;
+pub mod h2;
 pub mod http;
 mod programs;
 pub mod raw;
 
-pub use browser::{BROWSER_FLAGS, Browser};
+pub use browser::{Browser, dom};
 pub use daemon::{Daemon, Ended, Ready};
 pub use data::{Sample, sample, samples};
 pub use gate::{Gate, workers};

@@ -304,7 +304,7 @@ fn what_is_deployed_names_only_metrics_that_are_exported() {
 
 #[test]
 fn other_hosts_and_origins_are_turned_away() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&[("listen.http_hosts", "jobs.example")]);
     let at = daemon.admin_address();
     let port = at.rsplit_once(':').unwrap().1;
     let status_of = |method: &str, path: &str, headers: &str| {
@@ -314,13 +314,14 @@ fn other_hosts_and_origins_are_turned_away() {
     for path in paths {
         assert_eq!(status_of("GET", path, &format!("host: localhost:{port}\r\n")), 200, "{path}");
         // A name that its owner has pointed here: DNS rebinding.
-        assert_eq!(status_of("GET", path, &format!("host: evil.example:{port}\r\n")), 403, "{path}");
+        assert_eq!(status_of("GET", path, &format!("host: evil.example:{port}\r\n")), 421, "{path}");
+        assert_eq!(status_of("GET", path, "host: jobs.example\r\n"), 200, "{path}: one key for both doors");
         let foreign = format!("host: {at}\r\norigin: http://evil.example\r\n");
         assert_eq!(status_of("GET", path, &foreign), 403, "{path}");
     }
     assert_eq!(status_of("PUT", "/log-level", &format!("host: {at}\r\norigin: null\r\n")), 403);
     assert_eq!(status_of("GET", "/livez", &format!("host: {at}\r\norigin: http://{at}\r\n")), 200);
-    assert_eq!(ask(at, "GET /livez HTTP/1.0\r\n\r\n").status, 403);
+    assert_eq!(ask(at, "GET /livez HTTP/1.0\r\n\r\n").status, 400);
     assert_eq!(status_of("GET", "/etc/passwd", &format!("host: {at}\r\n")), 404);
     assert_eq!(status_of("POST", "/metrics", &format!("host: {at}\r\n")), 405);
     let head = look(at, "/").head;

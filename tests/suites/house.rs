@@ -60,7 +60,7 @@ fn only_the_bridge_names_flume_and_oneshot() {
 #[test]
 fn only_the_http_door_names_hyper() {
     never_named(&["hyper"], "actors/src", &[]);
-    never_named(&["hyper"], "daemon/src", &["daemon/src/http/", "daemon/src/admin"]);
+    never_named(&["hyper"], "daemon/src", &["daemon/src/http/", "daemon/src/admin", "daemon/src/guard.rs"]);
 }
 
 #[test]

@@ -180,6 +180,35 @@ fn a_client_that_leaves_stops_its_work_wherever_it_is() {
     assert_eq!(status["queue"]["admitted"], 0, "{status}");
 }
 
+/// hyper reads on only when it has answered what it has; the leaving is noticed before that all the same.
+#[test]
+fn a_client_that_pipelined_and_leaves_stops_its_work_at_once() {
+    let daemon = Daemon::start(&[("cpu.threads", "1")]);
+    let spin = request("POST /v1/call/spin?for=60s\nWindlass-Deadline: 5m", b"");
+    // One more request, and more than hyper has read; the end still fits the socket's buffer behind it.
+    for (leaving, more) in [("closes", 1), ("closes", 300), ("ends its side", 1), ("ends its side", 300)] {
+        let mut running = Http::connect(daemon.http());
+        running.send(&[spin.clone(), request("POST /v1/call/echo", &[7; 100]).repeat(more)].concat());
+        daemon.wait_until_running("spin", 1);
+        let mut waiting = Http::connect(daemon.http());
+        waiting.send(&[spin.clone(), spin.clone()].concat());
+        daemon.wait_for_status("one waits", |status| status["queue"]["waiting"] == 1);
+        waiting.half_close();
+        daemon.wait_for_status("who waited has left", |status| status["in_flight"] == 1);
+        match leaving {
+            "closes" => drop(running),
+            _ => running.half_close(),
+        }
+        let status = daemon.wait_for_status("nothing is under way", |status| {
+            status["in_flight"] == 0 && status["workers"][0]["running"].is_null()
+        });
+        assert_eq!(status["requests"].get("echo"), None, "{leaving}, {more}: {status}");
+    }
+    let status = daemon.status();
+    assert_eq!(status["requests"]["spin"]["unanswered"], 8, "{status}");
+    assert_eq!(status["operations"]["spin"]["done"], 0, "{status}");
+}
+
 #[test]
 fn a_large_body_that_is_refused_ends_in_its_answer_and_not_in_a_reset() {
     let daemon = Daemon::start(&[("limits.body", "1MiB")]);
@@ -192,6 +221,26 @@ fn a_large_body_that_is_refused_ends_in_its_answer_and_not_in_a_reset() {
         assert_eq!((answer.status, answer.problem()["code"].as_u64()), (413, Some(13)));
         assert!(answer.closes() && http.ends());
     }
+}
+
+#[test]
+fn a_large_body_for_a_busy_daemon_ends_in_429_and_not_in_a_reset() {
+    let daemon = Daemon::start(&[("queue.capacity", "1"), ("cpu.threads", "1")]);
+    let gate = Gate::hold(&daemon);
+    let mut waiting = Http::connect(daemon.http());
+    waiting.send(&request("POST /v1/call/echo", b"x"));
+    daemon.wait_for_status("the queue is full", |status| status["queue"]["waiting"] == 1);
+    let body = sample("random", 30_000_000).bytes;
+    for _ in 0..5 {
+        let mut http = Http::connect(daemon.http());
+        http.send(&request("POST /v1/call/hash", &body));
+        let answer = http.answer().unwrap();
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
+        assert_eq!(answer.problem()["code"], 20);
+        assert!(answer.closes() && http.ends());
+    }
+    gate.release();
+    assert_eq!(waiting.answer().unwrap().body, b"x");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! SIGTERM and HTTP: what arrived is answered, and nobody is kept waiting.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use windlass_tests::admin::metrics;
+use windlass_tests::h2::{H2, reset};
 use windlass_tests::http::{Http, ask, request};
-use windlass_tests::{Daemon, Gate, tool};
+use windlass_tests::{Daemon, Gate, eventually, tool};
 
 #[test]
 fn drain_answers_requests_in_flight_held_arriving_and_pipelined_then_closes() {
@@ -198,6 +201,76 @@ fn when_the_drain_is_over_what_is_left_is_told_so() {
     }
     assert!(begun_at.elapsed() < Duration::from_secs(20));
     assert_eq!(daemon.wait().status, Some(75));
+}
+
+#[test]
+fn counters_are_what_http_clients_were_told_cancellations_and_drain_included() {
+    let daemon = Daemon::start(&[
+        ("cpu.threads", "1"),
+        ("queue.capacity", "3"),
+        ("queue.max_wait", "5m"),
+        ("timeouts.deadline_default", "10m"),
+    ]);
+    let mut told: BTreeMap<String, f64> = BTreeMap::new();
+    let mut tell = |operation: &str, outcome: &str| {
+        *told.entry(format!("operation={operation},outcome={outcome}")).or_default() += 1.0;
+    };
+    let mut http = Http::connect(daemon.http());
+    for (head, status, operation, outcome) in [
+        ("POST /v1/call/hash", 200, "hash", "done"),
+        ("POST /v1/call/hash?algorithm=md5", 400, "hash", "invalid_parameter"),
+        ("POST /v1/call/decompress?algorithm=gzip", 422, "decompress", "invalid_input"),
+        ("POST /v1/call/spin?for=10s\nWindlass-Deadline: 5s", 504, "spin", "deadline_exceeded"),
+        ("POST /v1/call/nope", 404, "unknown", "unknown_operation"),
+        ("GET /v1/call/hash", 405, "unknown", "protocol_error"),
+        ("POST /v1/call/hash\norigin: null", 403, "unknown", "protocol_error"),
+    ] {
+        let body: &[u8] = if head.starts_with("POST") { b"abc" } else { b"" };
+        http.send(&request(head, body));
+        assert_eq!(http.answer().unwrap().status, status, "{head}");
+        tell(operation, outcome);
+    }
+    // One runs and three wait; a fourth has no place.
+    let mut running = Http::connect(daemon.http());
+    running.send(&request("POST /v1/call/spin?for=60s", b""));
+    daemon.wait_until_running("spin", 1);
+    let mut waiting = Http::connect(daemon.http());
+    waiting.send(&request("POST /v1/call/hash", b"patient"));
+    let mut leaving = Http::connect(daemon.http());
+    leaving
+        .send(&[request("POST /v1/call/hash", b"gone"), request("POST /v1/call/hash", b"unread")].concat());
+    let mut h2 = H2::connect(daemon.http());
+    h2.send(&h2.post(1, "/v1/call/echo", b"reset"));
+    daemon.wait_for_status("three wait", |status| status["queue"]["waiting"] == 3);
+    http.send(&request("POST /v1/call/hash", b"abc"));
+    assert_eq!(http.answer().unwrap().status, 429);
+    tell("hash", "overloaded");
+    // Two leave, each in the way of its protocol; what hyper had not looked at yet was never a request.
+    drop(leaving);
+    tell("hash", "unanswered");
+    h2.send(&reset(1));
+    tell("echo", "unanswered");
+    daemon.wait_for_status("they have left", |status| status["in_flight"] == 2);
+    // One more is held until all has been counted.
+    let mut held = Http::connect(daemon.http());
+    held.send(&request("POST /v1/call/echo?delay=5m", b""));
+    daemon.wait_for_status("it is in flight", |status| status["in_flight"] == 3);
+
+    let at = daemon.admin_address().to_owned();
+    daemon.signal(Signal::TERM);
+    assert!(http.ends(), "the drain has reached the connections");
+    drop(running);
+    tell("spin", "unanswered");
+    assert_eq!(waiting.answer().unwrap().status, 200);
+    tell("hash", "done");
+    let seen = eventually("only what is held is left", || {
+        Some(metrics(&at)).filter(|seen| seen.value("windlass_requests_in_flight") == 1.0)
+    });
+    assert_eq!(seen.nonzero("windlass_requests_total"), told);
+    assert_eq!(seen.value("windlass_received_bytes_total"), 3.0 * 2.0 + 7.0 + 4.0 + 5.0);
+    assert_eq!(seen.value("windlass_sent_bytes_total"), 64.0 * 2.0);
+    drop(held);
+    assert_eq!(daemon.wait().status, Some(0));
 }
 
 #[test]

@@ -1,28 +1,9 @@
-//! The page in a real browser: it shows what the daemon says, and shows it to nobody else.
-
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::path::Path;
+//! The page in a real browser: it shows what the daemon says.
 
 use rustix::process::Signal;
 use windlass_tests::admin::status;
 use windlass_tests::raw::{Raw, work};
-use windlass_tests::{BROWSER_FLAGS, Browser, Daemon, eventually, run, tool};
-
-/// What the browser made of a place once its scripts have run for `seconds` of the page's own time.
-fn dom(address: &str, profile: &Path, seconds: u32, more: &[&str]) -> Option<String> {
-    let mut browser = tool("chromium")?;
-    browser
-        .args(BROWSER_FLAGS)
-        .arg("--dump-dom")
-        .arg(format!("--virtual-time-budget={}", seconds * 1000))
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .args(more)
-        .arg(address);
-    let ran = run(&mut browser, b"");
-    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
-    Some(ran.text().to_owned())
-}
+use windlass_tests::{Browser, Daemon, dom, eventually};
 
 /// The number that an element shows: the attribute `name` of the one whose tag holds `mark`.
 #[track_caller]
@@ -106,46 +87,4 @@ fn the_page_follows_a_drain_and_says_when_the_daemon_is_gone() {
     let notice = state("gone").to_string();
     assert!(notice.contains("does not answer"), "{notice}");
     assert_eq!(browser.evaluate("document.title"), "gone · Windlass");
-}
-
-#[test]
-fn a_page_of_another_origin_can_read_nothing() {
-    let daemon = Daemon::start(&[]);
-    let at = daemon.admin_address().to_owned();
-    let evil = TcpListener::bind("127.0.0.1:0").unwrap();
-    let evil_at = evil.local_addr().unwrap();
-    let page = format!(
-        "<!doctype html><body><script>\
-         const say = (what, how) => document.body.append(what + '=' + how + ';');\
-         const read = (what, options) => fetch('http://{at}/status.json', options)\
-           .then(answer => answer.text().then(text => say(what, answer.type + text.length)), () => say(what, 'refused'));\
-         const script = document.createElement('script'); script.src = 'http://{at}/status.json';\
-         script.onerror = () => say('script', 'refused'); script.onload = () => say('script', 'loaded');\
-         document.body.append(script);\
-         fetch('http://{at}/log-level', {{ method: 'PUT', body: 'trace' }}).then(() => say('put', 'done'), () => say('put', 'refused'));\
-         read('cors'); read('opaque', {{ mode: 'no-cors' }});\
-         </script></body>"
-    );
-    // Serves until the test ends; the thread goes with the process.
-    std::thread::spawn(move || {
-        for mut stream in evil.incoming().map_while(Result::ok) {
-            // Whatever was asked, this is the answer.
-            let _ = stream.read(&mut [0; 4096]);
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length:";
-            let _ = write!(stream, "{head} {}\r\n\r\n{page}", page.len());
-        }
-    });
-    let Some(seen) = dom(&format!("http://{evil_at}/"), daemon.directory(), 5, &[]) else { return };
-    for said in ["script=refused;", "put=refused;", "cors=refused;"] {
-        assert!(seen.contains(said), "{said} {seen}");
-    }
-    // An opaque answer has no text for the page; the door refused it besides.
-    assert!(seen.contains("opaque=opaque0;") || seen.contains("opaque=refused;"), "{seen}");
-    assert_eq!(windlass_tests::admin::look(&at, "/log-level").body, "info\n");
-
-    // A name that its owner has pointed here is a stranger to the door, so nothing of it can be read by its pages.
-    let port = at.rsplit_once(':').unwrap().1;
-    let rules = "--host-resolver-rules=MAP rebound.example 127.0.0.1";
-    let seen = dom(&format!("http://rebound.example:{port}/"), daemon.directory(), 2, &[rules]).unwrap();
-    assert!(seen.contains("not to this Host") && !seen.contains("Throughput"), "{seen}");
 }

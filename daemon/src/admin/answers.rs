@@ -13,7 +13,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::process::Process;
-use super::{Window, export, host};
+use super::{Window, export};
 
 /// Largest body that is read: a log level with directives.
 const BODY_BYTES_MAX: usize = 1024;
@@ -34,9 +34,9 @@ pub(super) async fn answer(
     window: &Window,
     here: IpAddr,
 ) -> Result<Answer, Infallible> {
-    let answer = match host::check(request.headers(), here) {
+    let answer = match window.hosts.check(&request, Some(here)) {
         Ok(()) => route(request, window).await,
-        Err(foreign) => text(StatusCode::FORBIDDEN, foreign.hint()),
+        Err(foreign) => text(foreign.status(), format!("{foreign}\n")),
     };
     Ok(guarded(answer))
 }
@@ -175,6 +175,7 @@ fn guarded(mut answer: Answer) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guard::Hosts;
     use crate::log::LogHandle;
     use std::sync::OnceLock;
     use std::sync::atomic::AtomicU64;
@@ -185,6 +186,7 @@ mod tests {
         let window = Window {
             observer: OnceLock::new(),
             log: LogHandle::detached(),
+            hosts: Hosts::default(),
             accepted: AtomicU64::new(0),
             end: Notify::new(),
         };

@@ -4,7 +4,6 @@
 
 mod answers;
 mod export;
-mod host;
 mod process;
 mod server;
 
@@ -18,6 +17,7 @@ use tokio::sync::Notify;
 use windlass_actors::settings::{ListenAddress, ListenSource};
 use windlass_actors::{BindError, Observer};
 
+use crate::guard::Hosts;
 use crate::log::LogHandle;
 
 /// What the answers are made from.
@@ -25,6 +25,8 @@ pub(crate) struct Window {
     /// There once the daemon has started.
     observer: OnceLock<Observer>,
     log: LogHandle,
+    /// Under which names the door is reached.
+    hosts: Hosts,
     /// Connections that were accepted at this door.
     accepted: AtomicU64,
     /// Told once, when the thread has to end.
@@ -54,12 +56,13 @@ impl Admin {
     /// # Errors
     ///
     /// When the address cannot be had, or the thread.
-    pub(crate) fn start(source: ListenSource, log: LogHandle) -> Result<Self, AdminError> {
+    pub(crate) fn start(source: ListenSource, hosts: Hosts, log: LogHandle) -> Result<Self, AdminError> {
         let listener = listener(source)?;
         let local = listener.local_addr().map_err(AdminError::Thread)?;
         let window = Arc::new(Window {
             observer: OnceLock::new(),
             log,
+            hosts,
             accepted: AtomicU64::new(0),
             end: Notify::new(),
         });

@@ -184,9 +184,9 @@ fn general() -> Vec<Key> {
             Kind::Hosts,
             "[]",
             AtRestart,
-            "Names under which HTTP is reached, without ports. Loopback names and the address of the connection \
-             itself are always served; any other Host is refused, so that a web page cannot pass itself off as a \
-             name of ours.",
+            "Names under which HTTP and the admin door are reached, without ports. Loopback names and the address \
+             of the connection itself are always served; any other Host is refused, so that a web page cannot \
+             pass itself off as a name of ours.",
         ),
         key(
             "listen.admin",

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
+use hyper::{StatusCode, Version};
 use windlass_actors::operation::{Input, Secrecy};
 use windlass_actors::{Failure, Ticket};
 use windlass_protocol::limits::SKIP_BYTES_MAX;
@@ -96,7 +96,11 @@ impl From<Memory> for Input {
 /// # Errors
 ///
 /// Why the request ends here; its ticket is gone then.
-pub(super) async fn read(mut ticket: Ticket, mut body: Incoming) -> Result<(Ticket, Input), Refused> {
+pub(super) async fn read(
+    mut ticket: Ticket,
+    mut body: Incoming,
+    version: Version,
+) -> Result<(Ticket, Input), Refused> {
     let known = body.size_hint().exact();
     // Nothing is allocated before something comes: a head may promise much.
     let mut memory = Memory::new(ticket.secrecy(), 0);
@@ -117,7 +121,7 @@ pub(super) async fn read(mut ticket: Ticket, mut body: Incoming) -> Result<(Tick
         let frame = match frame {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(broken(ticket, &error).into()),
+            Ok(Some(Err(error))) => return Err(broken(ticket, version, &error).into()),
             Err(_) => return Err(too_slow(ticket).into()),
         };
         let Ok(piece) = frame.into_data() else { continue };
@@ -154,10 +158,16 @@ fn make_room(ticket: &mut Ticket, needed: u64, room: u64) -> Result<u64, Failure
     ticket.try_grow(needed).map(|()| needed)
 }
 
-fn broken(ticket: Ticket, error: &hyper::Error) -> Problem {
+fn broken(ticket: Ticket, version: Version, error: &hyper::Error) -> Problem {
     let problem =
         Problem::of_http(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")).and_close();
-    ticket.fail(&Failure::refused(problem.code, problem.detail.clone()));
+    if version < Version::HTTP_2 {
+        // Whoever ended its side in the middle may still read.
+        ticket.fail(&Failure::refused(problem.code, problem.detail.clone()));
+    } else {
+        // The stream is reset, or all of the connection is gone: nobody can be told.
+        drop(ticket);
+    }
     problem
 }
 

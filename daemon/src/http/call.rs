@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use windlass_actors::operation::Output;
 use windlass_actors::{Answered, Head, Ticket};
 
@@ -15,7 +15,7 @@ use super::body::{Refused, read};
 use super::problem::Problem;
 use super::request::{Asked, traceparent};
 use super::service::Answer;
-use super::visit::Visit;
+use super::visit::{Visit, Working};
 
 /// A line of text, without a newline at its end: the result is exactly what the operation returned.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -31,6 +31,7 @@ pub(super) struct Call {
     request: String,
     traceparent: Option<String>,
     content_type: &'static str,
+    version: Version,
 }
 
 impl Call {
@@ -60,18 +61,21 @@ impl Call {
             request: id.to_owned(),
             traceparent: traceparent(request.headers()).map(str::to_owned),
             content_type: if is_text { TEXT } else { BINARY },
+            version: request.version(),
         })
     }
 
     /// Reads the body, has the work done, and answers. Dropping the future means that the client has left.
     pub(super) async fn run(self, body: Incoming) -> (Result<Answer, Problem>, Option<Incoming>) {
-        let Self { visit, ticket, request, traceparent, content_type } = self;
+        let Self { visit, ticket, request, traceparent, content_type, version } = self;
         let operation = ticket.declaration().name;
-        let (ticket, input) = match read(ticket, body).await {
+        let (ticket, input) = match read(ticket, body, version).await {
             Ok(complete) => complete,
             Err(Refused { problem, rest }) => return (Err(problem), rest),
         };
+        let working = Working::begin(Arc::clone(&visit));
         let Answered { outcome, queue_time, service_time } = ticket.submit(input).await;
+        drop(working);
         tracing::debug!(
             connection = visit.hall.connection(),
             request,

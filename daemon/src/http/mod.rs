@@ -6,8 +6,9 @@
 
 mod body;
 mod call;
-mod guard;
+mod conversation;
 mod openapi;
+mod pattern;
 mod problem;
 mod request;
 mod service;
@@ -15,23 +16,21 @@ mod visit;
 mod wire;
 
 use std::pin::Pin;
-use std::sync::Arc;
 
 use windlass_actors::{Failure, FrontDoor, Hall, Stream};
 
-pub use guard::Hosts;
-
+use crate::guard::Hosts;
 use problem::Problem;
 
 /// The door, with what its operator says of it.
 pub struct Http {
-    hosts: Arc<Hosts>,
+    hosts: Hosts,
 }
 
 impl Http {
     /// A door that is reached under these names, besides the loopback ones.
     pub fn new(hosts: Hosts) -> Self {
-        Self { hosts: Arc::new(hosts) }
+        Self { hosts }
     }
 }
 
@@ -41,7 +40,7 @@ impl FrontDoor for Http {
     }
 
     fn serve(&self, stream: Stream, hall: Hall) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(visit::run(stream, hall, Arc::clone(&self.hosts)))
+        Box::pin(visit::run(stream, hall, self.hosts.clone()))
     }
 
     fn no_place(&self, failure: &Failure) -> Vec<u8> {

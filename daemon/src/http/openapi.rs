@@ -1,10 +1,13 @@
 //! What the door can be asked, as OpenAPI 3.1, made from the same declarations that requests are checked against.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 use windlass_actors::operation::{Declaration, Parameter, ParameterKind, Resultant, Secrecy};
 use windlass_actors::settings::Settings;
 
 use super::call::{BINARY, TEXT};
+use super::pattern;
 use super::problem::PROBLEM_JSON;
 
 /// Every status that is not a result, and when it is answered.
@@ -78,8 +81,9 @@ fn call(declaration: &Declaration, settings: &Settings) -> Value {
     parameters.push(json!({
         "name": "Windlass-Deadline",
         "in": "header",
-        "description": "How long the answer is waited for, from the reading of the request on.",
-        "schema": duration_schema(),
+        "description": "How long the answer is waited for, from the reading of the request on. What cannot be done in \
+                        that time is refused with 504 at once; more than the server's longest is that.",
+        "schema": duration_schema(Duration::from_nanos(1), Duration::MAX),
         "example": "2s",
     }));
     parameters.push(json!({
@@ -104,7 +108,7 @@ fn call(declaration: &Declaration, settings: &Settings) -> Value {
     });
     let secret = match declaration.secrecy {
         Secrecy::Open => "",
-        Secrecy::Secret => " It is a secret: never logged, and wiped after use.",
+        Secrecy::Secret => " It is a secret, and never logged.",
     };
     let every: Vec<&str> = PROBLEMS.iter().map(|(status, _)| *status).collect();
     json!({
@@ -128,9 +132,9 @@ fn parameter(parameter: &Parameter) -> Value {
         ParameterKind::Integer { min, max } => {
             json!({ "type": "integer", "minimum": min, "maximum": max })
         }
-        ParameterKind::Duration { .. } => duration_schema(),
-        ParameterKind::Size { .. } => {
-            json!({ "type": "string", "pattern": "^[0-9]{1,6}(B|KiB|MiB|GiB)$" })
+        ParameterKind::Duration { min, max } => duration_schema(*min, *max),
+        ParameterKind::Size { min, max } => {
+            json!({ "type": "string", "pattern": pattern::sizes(&(*min..=*max)) })
         }
         ParameterKind::Text { bytes_max } => json!({ "type": "string", "maxLength": bytes_max }),
     };
@@ -149,8 +153,9 @@ fn parameter(parameter: &Parameter) -> Value {
     })
 }
 
-fn duration_schema() -> Value {
-    json!({ "type": "string", "pattern": "^[0-9]{1,6}(us|ms|s|m|h)$" })
+fn duration_schema(min: Duration, max: Duration) -> Value {
+    let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    json!({ "type": "string", "pattern": pattern::durations(&(nanoseconds(min)..=nanoseconds(max))) })
 }
 
 fn headers() -> Value {

@@ -64,8 +64,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 impl Service {
     fn decide(&self, request: &Request<Incoming>, id: &str) -> Step {
         let visit = &self.visit;
-        if let Err(problem) = visit.hosts.check(request.uri(), request.headers(), visit.local) {
-            return Step::Fault(problem);
+        if let Err(foreign) = visit.hosts.check(request, visit.here) {
+            return Step::Fault(Problem::of_http(foreign.status(), foreign.to_string()));
         }
         if visit.has_both_lengths(request) {
             let detail = "both Content-Length and Transfer-Encoding say how long the body is";

@@ -1,12 +1,9 @@
-//! Owns: one connection from its first byte to its last. Receives: the phases of the daemon, the clock. Sends: hyper
-//! on its way. Ends when: hyper is done and the peer has read it, a timeout passes, or nothing is left in a drain.
-//! Never: reads a body, or waits for a worker.
+//! Owns: one connection from its first byte to its last. Receives: what begins it, and how the conversation on it ended.
+//! Sends: hyper on its way, and last words. Ends when: the peer has read them, or was waited for too long. Never: reads a
+//! body, or waits for a worker.
 
-use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -15,13 +12,13 @@ use hyper::server::conn::{http1, http2};
 use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
-use tokio::time::Sleep;
-use windlass_actors::{Hall, LINGER, Phase, Stream};
+use windlass_actors::{Hall, Phase, Stream};
 
-use super::guard::Hosts;
+use super::conversation::{Converse, End, slow_head};
 use super::problem::Problem;
 use super::service::Service;
 use super::wire::{Beginning, OwnWords, Pace, Wire};
+use crate::guard::Hosts;
 
 /// What a client of HTTP/2 says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -34,16 +31,13 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// What is still read of a peer that does not stop sending when the drain begins, bytes.
-const DRAIN_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
 /// What the requests of one connection share.
 pub(super) struct Visit {
     pub(super) hall: Arc<Hall>,
-    pub(super) hosts: Arc<Hosts>,
-    /// Where the connection came in.
-    pub(super) local: Option<SocketAddr>,
-    pace: Arc<Pace>,
+    pub(super) hosts: Hosts,
+    /// The address by which the connection came in.
+    pub(super) here: Option<IpAddr>,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl Visit {
@@ -91,22 +85,28 @@ impl Drop for Serving {
     }
 }
 
-/// How a conversation ended.
-enum End {
-    /// Everything is said and written.
-    Said,
-    /// The peer cannot be talked to any more.
-    Lost,
-    /// This is still to be said.
-    Words(Problem),
+/// A request whose job is somebody's to wait for.
+pub(super) struct Working(Arc<Visit>);
+
+impl Working {
+    pub(super) fn begin(visit: Arc<Visit>) -> Self {
+        visit.pace.state().working += 1;
+        Self(visit)
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.pace.state().working -= 1;
+    }
 }
 
 /// The whole life of a connection.
-pub(super) async fn run(stream: Stream, hall: Hall, hosts: Arc<Hosts>) {
+pub(super) async fn run(stream: Stream, hall: Hall, hosts: Hosts) {
     let hall = Arc::new(hall);
     let pace = Arc::new(Pace::new());
-    let local = stream.local_address();
-    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, local, pace: Arc::clone(&pace) });
+    let here = stream.local_address().map(|local| local.ip());
+    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, here, pace: Arc::clone(&pace) });
     let mut wire = Wire::new(stream, pace);
     let end = match begin(&mut wire, &visit).await {
         Ok(Beginning::Preface) => speak_http2(&mut wire, &visit).await,
@@ -175,42 +175,6 @@ async fn begin(wire: &mut Wire, visit: &Visit) -> Result<Beginning, End> {
     beginning.map_err(|_| End::Lost)
 }
 
-fn slow_head() -> Problem {
-    let detail = "no whole head of a request came; timeouts.handshake passed";
-    Problem::of_http(StatusCode::REQUEST_TIMEOUT, detail)
-}
-
-/// hyper, speaking one version of HTTP.
-trait Conversation {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>>;
-
-    /// No request after those that were read.
-    fn say_goodbye(&mut self);
-}
-
-type Http1<'w> = http1::Connection<TokioIo<&'w mut Wire>, Service>;
-type Http2<'w> = http2::Connection<TokioIo<&'w mut Wire>, Service, TokioExecutor>;
-
-impl Conversation for Http1<'_> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        Future::poll(Pin::new(self), context)
-    }
-
-    fn say_goodbye(&mut self) {
-        Pin::new(self).graceful_shutdown();
-    }
-}
-
-impl Conversation for Http2<'_> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        Future::poll(Pin::new(self), context)
-    }
-
-    fn say_goodbye(&mut self) {
-        Pin::new(self).graceful_shutdown();
-    }
-}
-
 async fn speak_http1(wire: &mut Wire, visit: &Arc<Visit>) -> End {
     visit.pace.state().own_words = OwnWords::Hold;
     let service = Service { visit: Arc::clone(visit) };
@@ -265,139 +229,6 @@ async fn speak_http2(wire: &mut Wire, visit: &Arc<Visit>) -> End {
         Ok(Err(error)) => {
             tracing::debug!(connection = visit.hall.connection(), %error, "conversation broken off");
             End::Said
-        }
-    }
-}
-
-/// A conversation, the clock and the phases of the daemon.
-struct Converse<'c, C> {
-    conversation: &'c mut C,
-    visit: &'c Visit,
-    version: Version,
-    timer: Pin<Box<Sleep>>,
-    said_goodbye: Option<Instant>,
-}
-
-impl<'c, C: Conversation> Converse<'c, C> {
-    fn new(conversation: &'c mut C, visit: &'c Visit, version: Version) -> Self {
-        let first_look = Instant::now() + visit.hall.settings().timeouts.handshake;
-        let timer = Box::pin(tokio::time::sleep_until(first_look.into()));
-        Self { conversation, visit, version, timer, said_goodbye: None }
-    }
-
-    /// Until hyper is done, or somebody was waited for too long.
-    async fn run(mut self) -> Result<hyper::Result<()>, End> {
-        let mut phase = self.visit.hall.phase();
-        let mut changes = true;
-        loop {
-            if *phase.borrow_and_update() >= Phase::Draining {
-                changes = false;
-                let mut state = self.visit.pace.state();
-                if state.drained.is_none() {
-                    state.drained = Some(0);
-                    // It has to be found out anew, from the kernel.
-                    state.starved = false;
-                }
-            }
-            tokio::select! {
-                biased;
-                changed = phase.changed(), if changes => changes = changed.is_ok(),
-                ended = poll_fn(|context| self.poll(context)) => return ended,
-            }
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<hyper::Result<()>, End>> {
-        loop {
-            if let Poll::Ready(ended) = self.conversation.poll(context) {
-                return Poll::Ready(Ok(ended));
-            }
-            if self.may_leave() {
-                self.said_goodbye = Some(Instant::now());
-                self.conversation.say_goodbye();
-                continue;
-            }
-            match self.poll_clock(context) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    /// Whether the drain has begun and everything that arrived before it is answered; notes when it is read.
-    fn may_leave(&self) -> bool {
-        let state = self.visit.pace.state();
-        let Some(drained) = state.drained.filter(|_| self.said_goodbye.is_none()) else { return false };
-        if state.starved || drained > DRAIN_BYTES_MAX {
-            self.visit.hall.close();
-        }
-        // HTTP/2 says by itself which requests it still answers.
-        let is_done = self.version == Version::HTTP_2 || (state.rests() && state.starved);
-        self.visit.hall.is_closed() && is_done
-    }
-
-    /// Looks at the clock. Ready when something was due and is done.
-    fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let Some(due) = self.next_due() else { return Poll::Pending };
-        // An armed timer that is too early only costs a look; one that is too late would miss what is due.
-        if self.timer.deadline().into_std() > due || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(due.into());
-        }
-        if self.timer.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        if Instant::now() >= due { Poll::Ready(self.expire()) } else { Poll::Ready(Ok(())) }
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        let settings = self.visit.hall.settings();
-        let timeouts = &settings.timeouts;
-        let mut state = self.visit.pace.state();
-        if !state.blocked && self.visit.hall.unwritten_bytes() == 0 {
-            state.writing = None;
-        } else if state.writing.is_none() {
-            state.writing = Some((Instant::now(), 0));
-        }
-        let write = state.writing.map(|(since, _)| since + timeouts.write);
-        let head = state.head_since.filter(|_| self.version < Version::HTTP_2);
-        let read = match (self.said_goodbye, head) {
-            _ if state.serving > 0 => None,
-            (Some(since), _) => Some(since.max(state.rested_since) + LINGER),
-            (None, Some(since)) => Some(since + timeouts.handshake),
-            (None, None) => Some(state.rested_since + timeouts.idle),
-        };
-        [write, read].into_iter().flatten().min()
-    }
-
-    fn expire(&mut self) -> Result<(), End> {
-        let now = Instant::now();
-        let settings = self.visit.hall.settings();
-        let timeouts = &settings.timeouts;
-        let state = self.visit.pace.state();
-        if state.writing.is_some_and(|(since, _)| now >= since + timeouts.write) {
-            tracing::info!(
-                connection = self.visit.hall.connection(),
-                "connection closed: the client does not read its answers"
-            );
-            return Err(End::Lost);
-        }
-        if state.serving > 0 {
-            return Ok(());
-        }
-        if let Some(since) = self.said_goodbye {
-            let is_over = state.rests() && now >= since.max(state.rested_since) + LINGER;
-            return if is_over { Err(End::Said) } else { Ok(()) };
-        }
-        match state.head_since.filter(|_| self.version < Version::HTTP_2) {
-            Some(since) if now >= since + timeouts.handshake => Err(End::Words(slow_head())),
-            None if now >= state.rested_since + timeouts.idle => {
-                drop(state);
-                self.said_goodbye = Some(Instant::now());
-                self.conversation.say_goodbye();
-                Ok(())
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -3,12 +3,12 @@
 //! bytes of a connection and the lines of a head are.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use windlass_actors::Stream;
 
 /// What a peer has to take within `timeouts.write` to count as making progress, unless it is less that is left.
@@ -29,6 +29,11 @@ pub(super) struct Pace(Mutex<State>);
 pub(super) struct State {
     /// Requests that have no answer yet.
     pub(super) serving: usize,
+    /// Those of them whose body is read, and whose job somebody has to wait for.
+    pub(super) working: usize,
+    /// Whether the peer was found to have ended its side. Looked for only where hyper does not see it: see
+    /// [`State::is_blind`].
+    pub(super) left: bool,
     /// Whether the last thing that hyper did on its read side was to find nothing. It reads again only when all that
     /// it has read is used up, so then no request is left in its memory.
     pub(super) starved: bool,
@@ -66,6 +71,8 @@ impl Pace {
     pub(super) fn new() -> Self {
         Self(Mutex::new(State {
             serving: 0,
+            working: 0,
+            left: false,
             starved: false,
             head_since: None,
             rested_since: Instant::now(),
@@ -88,6 +95,12 @@ impl State {
     /// Whether no request is being answered, and every answer is written.
     pub(super) fn rests(&self) -> bool {
         self.serving == 0 && !self.owing && !self.blocked
+    }
+
+    /// Whether hyper would not see the peer leave: it has more in its memory than the request that is being worked on,
+    /// and reads on only when that is answered.
+    pub(super) fn is_blind(&self) -> bool {
+        self.working > 0 && !self.starved
     }
 
     fn read(&mut self, bytes: &[u8]) {
@@ -201,6 +214,22 @@ impl Wire {
         }
     }
 
+    /// Looks whether the peer has ended its side, wherever that stands in what it has sent. hyper writes and flushes
+    /// whenever it is polled, so that is when this is called. An end that stands behind more than the socket's buffer
+    /// takes is not here yet; then the deadline is what ends the work.
+    fn look_for_the_end(&self, context: &mut Context<'_>) {
+        if !self.pace.state().is_blind() {
+            return;
+        }
+        // This interest is that in urgent data, which no socket here is registered for, and in the end of the read side
+        // alone: ready for reading is what the socket is all the time.
+        let ended = match &self.stream {
+            Stream::Tcp(stream) => pin!(stream.ready(Interest::PRIORITY)).poll(context).is_ready(),
+            Stream::Unix(stream) => pin!(stream.ready(Interest::PRIORITY)).poll(context).is_ready(),
+        };
+        self.pace.state().left |= ended;
+    }
+
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
         let mut state = self.pace.state();
         match written {
@@ -254,6 +283,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.look_for_the_end(context);
         if self.pace.state().holds_back(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -267,6 +297,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.look_for_the_end(context);
         if self.pace.state().holds_back(pieces.first().map_or(&[], |piece| piece)) {
             return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
         }
@@ -280,7 +311,8 @@ impl AsyncWrite for Wire {
     }
 
     /// hyper flushes when it has nothing left to write.
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.look_for_the_end(context);
         let mut state = self.pace.state();
         state.blocked = false;
         if state.serving == 0 {

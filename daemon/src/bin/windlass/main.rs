@@ -10,6 +10,7 @@ mod generate;
 mod operations;
 mod output;
 mod ping;
+mod reading;
 mod status;
 mod top;
 mod units;

@@ -33,6 +33,53 @@ pub(crate) fn readable(duration: Duration) -> String {
     }
 }
 
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float becomes the nearest integer in range, which is all that people read off it"
+)]
+pub(crate) fn rounded(value: f64) -> u64 {
+    value.round() as u64
+}
+
+/// Three digits that matter from 10,000 on.
+pub(crate) fn count(value: f64) -> String {
+    match value {
+        0.0..10.0 if value.fract() > 0.0 => format!("{value:.1}"),
+        0.0..10_000.0 => format!("{value:.0}"),
+        0.0..1e6 => format!("{:.1}k", value / 1e3),
+        0.0..1e9 => format!("{:.1}M", value / 1e6),
+        _ => format!("{:.1}G", value / 1e9),
+    }
+}
+
+/// A size in the largest unit that it is one of.
+pub(crate) fn bytes(value: f64) -> String {
+    let mut value = value;
+    for unit in ["B", "KiB", "MiB"] {
+        if value < 1024.0 {
+            return if unit == "B" || value.fract() == 0.0 {
+                format!("{value:.0} {unit}")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} GiB")
+}
+
+/// A long time, for people.
+pub(crate) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +91,15 @@ mod tests {
         for bad in ["", "5", "s", "1.5s", "-1s", "1 s", "99999999999999m"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn numbers_are_short_and_have_units() {
+        assert_eq!(
+            [0.0, 0.5, 7.0, 9_999.0, 12_345.0, 2.5e6].map(count),
+            ["0", "0.5", "7", "9999", "12.3k", "2.5M"]
+        );
+        assert_eq!([0.0, 1024.0, 1536.0, 536_870_912.0].map(bytes), ["0 B", "1 KiB", "1.5 KiB", "512 MiB"]);
+        assert_eq!(span(Duration::from_secs(3_725)), "1 h 2 min");
     }
 }

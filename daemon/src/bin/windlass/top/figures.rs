@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::Value;
 
+use crate::reading::{number, numbers, percentile};
+
 /// Looks that are kept: what the widest terminal shows of the throughput.
 const LOOKS_MAX: usize = 400;
 
@@ -77,28 +79,8 @@ impl Past {
         for (count, before) in counts.iter_mut().zip(before) {
             *count -= before;
         }
-        within(&counts, &numbers(&now["histograms"]["bounds_seconds"]), share)
+        percentile(&counts, &numbers(&now["histograms"]["bounds_seconds"]), share)
     }
-}
-
-/// A number at a JSON pointer; 0 where there is none.
-pub(super) fn number(status: &Value, pointer: &str) -> f64 {
-    status.pointer(pointer).and_then(Value::as_f64).unwrap_or(0.0)
-}
-
-fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_f64).collect()
-}
-
-/// Requests that ended in a result, and all that ended otherwise.
-pub(super) fn ended(status: &Value, operation: &str) -> (f64, f64) {
-    let outcomes = status["requests"][operation].as_object();
-    let counts =
-        outcomes.into_iter().flatten().map(|(outcome, count)| (outcome, count.as_f64().unwrap_or(0.0)));
-    let (done, failed): (Vec<_>, Vec<_>) = counts.partition(|(outcome, _)| *outcome == "done");
-    // The sum of nothing is minus zero.
-    let sum = |counts: Vec<(&String, f64)>| counts.iter().map(|(_, count)| count).sum::<f64>() + 0.0;
-    (sum(done), sum(failed))
 }
 
 fn done(status: &Value) -> f64 {
@@ -109,25 +91,6 @@ fn done(status: &Value) -> f64 {
 fn per_second(then: &Value, now: &Value, what: f64) -> f64 {
     let seconds = number(now, "/uptime_seconds") - number(then, "/uptime_seconds");
     if seconds > 0.0 { (what / seconds).max(0.0) } else { 0.0 }
-}
-
-/// The value below which `share` of the measurements lie, placed within its bucket in proportion.
-fn within(counts: &[f64], bounds: &[f64], share: f64) -> Option<f64> {
-    let total: f64 = counts.iter().sum();
-    let mut left = share * total;
-    let last = *bounds.last()?;
-    if total <= 0.0 {
-        return None;
-    }
-    for (place, count) in counts.iter().enumerate() {
-        if *count > 0.0 && left <= *count {
-            let Some(high) = bounds.get(place) else { return Some(last) };
-            let low = place.checked_sub(1).map_or(0.0, |below| bounds[below]);
-            return Some(low + (high - low) * left / count);
-        }
-        left -= count;
-    }
-    Some(last)
 }
 
 #[cfg(test)]
@@ -154,12 +117,6 @@ mod tests {
         let median = past.percentile("hash", "queue", 0.5).unwrap();
         assert!((median - 0.0055).abs() < 1e-9, "{median}");
         assert_eq!(past.percentile("echo", "queue", 0.5), None);
-        assert_eq!(ended(past.last().unwrap(), "hash"), (300.0, 3.0));
-    }
-
-    #[test]
-    fn what_is_above_the_last_bound_is_said_to_be_there() {
-        assert_eq!(within(&[0.0, 0.0, 5.0], &[0.001, 0.01], 0.5), Some(0.01));
     }
 
     #[test]

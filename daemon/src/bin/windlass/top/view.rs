@@ -10,8 +10,9 @@ use ratatui::widgets::{Block, Padding, Paragraph, Row, Sparkline, Table};
 use serde_json::Value;
 use windlass_protocol::client::Address;
 
-use super::figures::{Past, ended, number};
-use crate::units::readable;
+use super::figures::Past;
+use crate::reading::{ended, number, plain};
+use crate::units::{bytes, count, readable, rounded, span};
 
 /// Lines of the throughput chart and of the limits beside it, frame included.
 const UPPER: u16 = 7;
@@ -175,70 +176,9 @@ fn bar(share: f64) -> Span<'static> {
     Span::from(text).fg(if share > 0.9 { Color::Yellow } else { Color::Cyan })
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a float becomes the nearest integer in range, which is all that a picture needs"
-)]
-fn rounded(value: f64) -> u64 {
-    value.round() as u64
-}
-
-/// Three digits that matter from 10,000 on.
-fn count(value: f64) -> String {
-    match value {
-        0.0..10.0 if value.fract() > 0.0 => format!("{value:.1}"),
-        0.0..10_000.0 => format!("{value:.0}"),
-        0.0..1e6 => format!("{:.1}k", value / 1e3),
-        0.0..1e9 => format!("{:.1}M", value / 1e6),
-        _ => format!("{:.1}G", value / 1e9),
-    }
-}
-
-fn bytes(value: f64) -> String {
-    let mut value = value;
-    for unit in ["B", "KiB", "MiB"] {
-        if value < 1024.0 {
-            return if unit == "B" || value.fract() == 0.0 {
-                format!("{value:.0} {unit}")
-            } else {
-                format!("{value:.1} {unit}")
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} GiB")
-}
-
-fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
-    }
-}
-
-/// What the daemon said, without what could move the cursor.
-fn plain(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_short_and_have_units() {
-        assert_eq!(
-            [0.0, 0.5, 7.0, 9_999.0, 12_345.0, 2.5e6].map(count),
-            ["0", "0.5", "7", "9999", "12.3k", "2.5M"]
-        );
-        assert_eq!([0.0, 1024.0, 1536.0, 536_870_912.0].map(bytes), ["0 B", "1 KiB", "1.5 KiB", "512 MiB"]);
-        assert_eq!(span(Duration::from_secs(3_725)), "1 h 2 min");
-    }
 
     #[test]
     fn a_whole_status_is_drawn_on_a_small_terminal() {
