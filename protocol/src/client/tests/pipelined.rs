@@ -338,7 +338,7 @@ async fn large_bodies_and_small_frames_arrive_whole() {
     );
     assert_eq!(a.unwrap().body, large);
     assert_eq!(b.unwrap().body, "small");
-    assert_eq!(c.unwrap(), &ping[..]);
+    assert_eq!(c.unwrap().body, &ping[..]);
     assert_eq!(d.unwrap(), "{}");
 }
 
