@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(address: &Address, arguments: &Arguments) -> Result<Exit, Problem> {
-    let client = crate::connect(address).await?;
+    let client = crate::connect(&address.clone().into(), crate::options()).await?;
     if arguments.json {
         let attempted = format!("asking {address} for the status");
         let json = client.query(SUBJECT_STATUS).await;
@@ -23,7 +23,7 @@ pub(crate) async fn run(address: &Address, arguments: &Arguments) -> Result<Exit
         print(format_args!("\n"))?;
         return Ok(Exit::Done);
     }
-    let mut status = catalogue::json(&client, address, SUBJECT_STATUS, "the status").await?;
+    let mut status = catalogue::json(&client, &address.clone().into(), SUBJECT_STATUS, "the status").await?;
     // For programs; `windlass top` makes percentiles of them.
     if let Some(members) = status.as_object_mut() {
         members.remove("histograms");
