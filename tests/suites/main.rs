@@ -26,6 +26,7 @@ mod passwords;
 mod python;
 mod readme;
 mod real_input;
+mod retries;
 mod top;
 mod unix_socket;
 mod worlds;

@@ -206,6 +206,17 @@ fn addresses_that_cannot_be_reached_are_each_tried_before_one_counts() {
 }
 
 #[test]
+fn an_address_that_was_not_tried_goes_before_one_that_cannot_be_reached_even_while_it_rests() {
+    let (mut policy, now) = (policy(2), Instant::now());
+    let mut refused = policy.begin(wish(Retry::Safe, None), now);
+    policy.failed(&mut refused, 1, &busy(1000), now);
+    let mut attempts = policy.begin(wish(Retry::Never, None), now);
+    assert_eq!(policy.enter(&attempts, now), 0);
+    assert_eq!(policy.failed(&mut attempts, 0, &unreachable(), now), Some(Duration::ZERO));
+    assert_eq!(policy.enter(&attempts, now + Duration::from_millis(100)), 1);
+}
+
+#[test]
 fn a_request_that_may_not_be_repeated_goes_nowhere_else_once_it_was_sent() {
     let (mut policy, now) = (policy(2), Instant::now());
     let mut attempts = policy.begin(wish(Retry::Never, None), now);
