@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout_at};
+use windlass_protocol::FailureCode;
 use windlass_protocol::client::{Address, CallError, Failure, Outcome, Pipe, Request, Template};
 
 use crate::arrivals::Arrivals;
@@ -73,7 +74,7 @@ struct Board {
     start: Instant,
     samples: RefCell<Vec<Sample>>,
     is_stopped: Cell<bool>,
-    /// The first refusal from this time on stops the load.
+    /// The first Overloaded from this time on stops the load.
     trap: Cell<Option<Duration>>,
     trapped: RefCell<Option<Trapped>>,
     bell: Notify,
@@ -180,8 +181,8 @@ impl Load {
         std::mem::take(&mut *self.board.samples.borrow_mut())
     }
 
-    /// Stops the load at the first refusal after `after`; `None` when there is none before `patience` is over. What was
-    /// sent is still answered.
+    /// Stops the load at the first Overloaded after `after`; `None` when there is none before `patience` is over. What
+    /// was sent is still answered.
     pub(crate) async fn trap(&self, after: Duration, patience: Duration) -> Option<Trapped> {
         self.board.trap.set(Some(after));
         let _rung = tokio::time::timeout(patience, self.board.bell.notified()).await;
@@ -197,6 +198,7 @@ impl Board {
 
     fn count(&self, sample: Sample) {
         if let (End::Failed(failure), Some(after)) = (&sample.end, self.trap.get())
+            && failure.code == FailureCode::OVERLOADED
             && sample.ended >= after
             && !self.is_stopped.get()
         {

@@ -1,6 +1,9 @@
 //! What the system says of a process (proc(5)).
 
+use std::io;
 use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Ticks of /proc in a second: `USER_HZ`, 100 on every architecture that Linux runs on today.
 const TICKS_PER_SECOND: u64 = 100;
@@ -15,6 +18,13 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
 fn ticks(stat: &str) -> u64 {
     let Some((_, fields)) = stat.rsplit_once(')') else { return 0 };
     fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// Lets this program have as many connections as the system allows it; the usual soft limit is 1,024.
+pub(crate) fn raise_descriptors() -> io::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// A field of /proc/PID/status in bytes: `VmRSS`, `VmHWM`.

@@ -49,7 +49,7 @@ const KINDS: [Kind; 7] = [
 
 pub(crate) async fn run(size: Size) -> Result<Vec<Figure>, Trouble> {
     let sizes: &[usize] = size.choose(&[1 << 10, 1 << 20][..], &[1 << 10, 64 << 10, 1 << 20, 16 << 20]);
-    let jobs = size.choose(40, 100);
+    let jobs = 100;
     let mut figures = Vec::new();
     for kind in KINDS {
         let has_sizes = matches!(kind.input, Input::Bytes | Input::Compressed);

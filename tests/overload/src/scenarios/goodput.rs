@@ -4,14 +4,15 @@
 use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
-use windlass_protocol::client::{Address, Outcome, Pipe, Template};
+use windlass_protocol::client::{Outcome, Pipe, Template};
 
 use super::{ARGON2ID, GRACE, SPIN_5_MS, Size, Work};
 use crate::figure::{Figure, Target};
 use crate::load::{self, Duty, Load, Sample, Trapped};
 use crate::numbers::{as_f64, milliseconds, percentile, ratio, share};
 use crate::plot::Curve;
-use crate::server::{self, Server};
+use crate::process;
+use crate::server::Server;
 use crate::trouble::Trouble;
 
 /// How long each answer is wanted.
@@ -38,26 +39,57 @@ pub(crate) async fn run(size: Size) -> Result<(Vec<Figure>, Vec<Curve>), Trouble
         let capacity = work.capacity(&server, size.seconds(2.0, 10.0)).await?;
         let note = "in a closed loop, beside this program";
         figures.push(Figure::new(format!("{}: capacity", work.name), capacity, "/s").note(note));
-        let time = size.seconds(2.5, 12.0);
-        let mut steps = Vec::new();
-        for multiple in MULTIPLES {
-            let lanes = work.offered(capacity * multiple, time, DEADLINE);
-            let duty = Duty { time, linger: DEADLINE + GRACE };
-            let samples = load::run(server.address(), lanes, duty).await?;
-            steps.push((multiple, done_in_time(&samples, time), samples));
-        }
-        let peak = steps.iter().map(|(_, rate, _)| *rate).fold(capacity, f64::max);
-        for (multiple, rate, samples) in &steps {
-            figures.push(goodput_figure(&work, *multiple, *rate, peak, samples));
-        }
-        if let Some((_, _, samples)) = steps.last() {
-            figures.push(refusals(&work, samples));
-        }
-        let points = steps.iter().map(|(multiple, rate, _)| (*multiple, rate / peak)).collect();
+        let steps = steps(&work, &server, capacity, size).await?;
+        let peak = steps.iter().map(|step| step.rate).fold(capacity, f64::max);
+        figures.extend(steps.iter().map(|step| step.figure(&work, peak)));
+        figures.extend(steps.last().map(|step| refusals(&work, &step.samples)));
+        let points = steps.iter().map(|step| (step.multiple, step.rate / peak)).collect();
         curves.push(Curve { name: work.name.to_owned(), points });
         figures.extend(retry_after(&work, &server, capacity * 10.0, size).await?);
     }
     Ok((figures, curves))
+}
+
+/// One offered load.
+struct Step {
+    multiple: f64,
+    /// Done in time per second.
+    rate: f64,
+    /// Cores that the daemon had: of a machine that others use, too, its goodput is a part of what it was given.
+    cores: f64,
+    /// The part of its workers' time that went into answers in time.
+    useful: Option<f64>,
+    samples: Vec<Sample>,
+}
+
+/// Every load in turn, several times over, so that what others do on the machine meets all of them; of each the run of
+/// the median rate.
+async fn steps(work: &Work, server: &Server, capacity: f64, size: Size) -> Result<Vec<Step>, Trouble> {
+    let time = size.seconds(2.5, 10.0);
+    let mut runs: Vec<Vec<Step>> = MULTIPLES.iter().map(|_| Vec::new()).collect();
+    for _ in 0..size.choose(1, 3) {
+        for (multiple, runs) in MULTIPLES.into_iter().zip(&mut runs) {
+            let lanes = work.offered(capacity * multiple, time, DEADLINE);
+            let pipes = load::connect(server.address(), lanes.len()).await?;
+            let busy = server.busy_seconds().await?;
+            let (began, cpu) = (Instant::now(), process::cpu_time(server.pid()));
+            let duty = Duty { time, linger: DEADLINE + GRACE };
+            let samples = Load::start(pipes, lanes, duty)?.finish().await;
+            let cpu = process::cpu_time(server.pid()).saturating_sub(cpu);
+            let cores = cpu.as_secs_f64() / began.elapsed().as_secs_f64();
+            let in_time = samples.iter().filter(|sample| sample.latency() <= DEADLINE);
+            let useful: Duration = in_time.filter_map(Sample::service).sum();
+            let useful = ratio(useful.as_secs_f64(), server.busy_seconds().await? - busy);
+            runs.push(Step { multiple, rate: done_in_time(&samples, time), cores, useful, samples });
+        }
+    }
+    Ok(runs.into_iter().filter_map(median).collect())
+}
+
+fn median(mut runs: Vec<Step>) -> Option<Step> {
+    runs.sort_by(|one, other| one.rate.total_cmp(&other.rate));
+    let middle = runs.len() / 2;
+    (middle < runs.len()).then(|| runs.swap_remove(middle))
 }
 
 /// Requests per second that were done within their deadline, once the load had settled.
@@ -68,18 +100,23 @@ fn done_in_time(samples: &[Sample], time: Duration) -> f64 {
     as_f64(samples.iter().filter(in_time).count()) / (window.end - window.start).as_secs_f64()
 }
 
-fn goodput_figure(work: &Work, multiple: f64, rate: f64, peak: f64, samples: &[Sample]) -> Figure {
-    let count = |is_so: fn(&Sample) -> bool| samples.iter().filter(|sample| is_so(sample)).count();
-    let (done, refused) = (count(Sample::is_done), count(Sample::is_refused));
-    let late = samples.iter().filter(|sample| sample.is_done() && sample.latency() > DEADLINE).count();
-    let note = format!(
-        "{rate:.1}/s in time; of {} asked {done} done ({late} late), {refused} refused, {} without an answer",
-        samples.len(),
-        samples.len() - done - refused
-    );
-    Figure::new(format!("{}: goodput at {multiple:.0}× of the peak", work.name), ratio(rate, peak), "")
-        .target(Target::AtLeast(0.95))
-        .note(note)
+impl Step {
+    fn figure(&self, work: &Work, peak: f64) -> Figure {
+        let count = |is_so: fn(&Sample) -> bool| self.samples.iter().filter(|sample| is_so(sample)).count();
+        let (done, refused) = (count(Sample::is_done), count(Sample::is_refused));
+        let late = count(|sample| sample.is_done() && sample.latency() > DEADLINE);
+        let note = format!(
+            "{:.1}/s in time; of {} asked {done} done ({late} late), {refused} refused, {} lost; the daemon had {:.2} cores, \
+             {:.0} % of its workers' time was in answers in time",
+            self.rate,
+            self.samples.len(),
+            self.samples.len() - done - refused,
+            self.cores,
+            self.useful.unwrap_or_default() * 100.0,
+        );
+        let name = format!("{}: goodput at {:.0}× of the peak", work.name, self.multiple);
+        Figure::new(name, ratio(self.rate, peak), "").target(Target::AtLeast(0.95)).note(note)
+    }
 }
 
 fn refusals(work: &Work, samples: &[Sample]) -> Figure {
@@ -114,8 +151,10 @@ async fn retry_after(
         (Some(least), Some(most)) => format!(" ({least:.2} to {most:.2})"),
         _ => String::new(),
     };
-    let truth = percentile(&mut truths, 50.0).unwrap_or_default() * 1e3;
-    let note = format!("told {told} times of {trials}{spread}; admitted after {truth:.0} ms (median)");
+    let truth = percentile(&mut truths, 50.0).map_or("never Overloaded".to_owned(), |truth| {
+        format!("admitted after {:.0} ms (median)", truth * 1e3)
+    });
+    let note = format!("told {told} times of {trials}{spread}; {truth}");
     let name = format!("{}: retry_after over the truth", work.name);
     Ok(vec![Figure::new(name, percentile(&mut ratios, 50.0), "").target(Target::Within(0.5, 2.0)).note(note)])
 }
@@ -129,15 +168,15 @@ async fn trial(
     size: Size,
 ) -> Result<Option<(Trapped, Duration)>, Trouble> {
     let settled = size.seconds(1.2, 3.0);
-    let time = settled + Duration::from_secs(2);
+    let time = settled + size.seconds(1.0, 2.0);
     let lanes = work.offered(per_second, time, DEADLINE);
-    let pipes = load::connect(server.address(), lanes.len()).await?;
+    let mut pipes = load::connect(server.address(), lanes.len() + 1).await?;
+    // Connected before it is needed: the truth may be a few milliseconds.
+    let Some(probing) = pipes.pop() else { return Ok(None) };
     let load = Load::start(pipes, lanes, Duty { time, linger: DEADLINE + GRACE })?;
-    let trapped = load.trap(settled, time + GRACE).await;
+    let trapped = load.trap(settled, time).await;
     let truth = match trapped {
-        Some(trapped) => {
-            timeout(PROBE_PATIENCE, probe(work, server.address(), trapped)).await.ok().transpose()?
-        }
+        Some(trapped) => timeout(PROBE_PATIENCE, probe(work, probing, trapped)).await.ok().transpose()?,
         None => None,
     };
     load.finish().await;
@@ -145,9 +184,8 @@ async fn trial(
 }
 
 /// Sends the same request again and again, until one is not refused: how long after the refusal that one was sent.
-async fn probe(work: &Work, address: &Address, trapped: Trapped) -> Result<Duration, Trouble> {
+async fn probe(work: &Work, mut pipe: Pipe, trapped: Trapped) -> Result<Duration, Trouble> {
     let attempted = |error| Trouble::call("probing with a refused request", error);
-    let mut pipe = Pipe::connect(address, &server::options()).await.map_err(attempted)?;
     let template = Template::new(&work.request(DEADLINE), pipe.terms()).map_err(attempted)?;
     let pause = trapped.retry_after.map_or(PROBE_PAUSE, |time| (time / 20).max(Duration::from_millis(1)));
     loop {

@@ -41,17 +41,17 @@ pub(crate) async fn run(size: Size) -> Result<Vec<Figure>, Trouble> {
     await_status(&server, |status| waiting(status) + running(status) + ended(status) >= clients).await?;
     let accepted = waiting(&server.status().await?);
 
-    let gone = Instant::now();
     drop(pipes);
-    let answered = until_served_at_once(&mut fresh, &light).await.map_err(attempted)?;
+    let gone = Instant::now();
     let mut twice = 0_usize;
     let free = await_status(&server, |status| {
         // A permit is a place of what waits and runs: fewer permits than running jobs are permits given out twice.
         let admitted = count(status, "/queue/admitted");
         twice += usize::from(admitted < running(status));
         running(status) == 0 && waiting(status) == 0
-    })
-    .await?;
+    });
+    let (answered, free) = tokio::join!(until_served_at_once(&mut fresh, &light), free);
+    let (answered, free) = (answered.map_err(attempted)?, free?);
     Ok(vec![
         Figure::new(
             "a fresh request is served at once after",
@@ -61,7 +61,7 @@ pub(crate) async fn run(size: Size) -> Result<Vec<Figure>, Trouble> {
         .target(Target::Below(50.0))
         .note(format!("{clients} clients vanished with {accepted} requests waiting")),
         Figure::new("every worker is free after", free.map(|at| milliseconds(at - gone)), "ms")
-            .note("looked at after that fresh request"),
+            .note("by its status"),
         Figure::new("looks that showed fewer permits than running jobs", as_f64(twice), "")
             .target(Target::Below(1.0)),
     ])

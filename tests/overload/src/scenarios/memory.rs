@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::time::sleep;
 use windlass_protocol::FailureCode;
 use windlass_protocol::client::Request;
@@ -66,6 +67,7 @@ async fn measure(wave: Wave) -> Result<Vec<Figure>, Trouble> {
     let server = Server::start(&LIMITS).await?;
     let pipes = load::connect(server.address(), clients).await?;
     let base = mebibytes(server.memory("VmRSS")?);
+    let operation = request.operation.clone();
     let lane = |_| Lane { tag: "wave", request: request.clone(), pace: Pace::Open(vec![Duration::ZERO]) };
     // The time is how long answers are waited for: everything is sent at once.
     let duty = Duty { time, linger: Duration::ZERO };
@@ -77,16 +79,20 @@ async fn measure(wave: Wave) -> Result<Vec<Figure>, Trouble> {
     let count = |is_so: &dyn Fn(&Sample) -> bool| samples.iter().filter(|sample| is_so(sample)).count();
     let done = count(&Sample::is_done);
     let refused = count(&|sample| code(sample) == Some(FailureCode::OVERLOADED));
-    // Refused at once is not accepted; what else was not done was.
-    let broken = clients - done - refused;
     let others = count(&Sample::is_refused) - refused;
+    let lost = clients - done - refused - others;
+    // Refused at once is not accepted. What the daemon took into its queue and did not do, it counts itself.
+    let dropped = not_done(&server.status().await?, &operation);
     Ok(vec![
         Figure::new(format!("{name}: peak of the resident memory"), peak, "MiB")
             .target(Target::Below(LIMITS_MIB + base + BASE_MIB))
             .note(format!("{clients} clients; {base:.0} MiB with them connected, before they asked")),
-        Figure::new(format!("{name}: accepted and not done"), as_f64(broken), "")
+        Figure::new(format!("{name}: accepted and not done"), as_f64(dropped + lost), "")
             .target(Target::Below(1.0))
-            .note(format!("{done} done, {refused} refused, {others} failed otherwise, the rest lost")),
+            .note(format!(
+                "{done} done, {refused} refused ({dropped} of all after they were queued), {others} failed otherwise, \
+                 {lost} lost"
+            )),
         Figure::new(format!("{name}: resident memory afterwards"), after, "MiB")
             .target(Target::Below(base + BASE_MIB))
             .note(format!("{anonymous:.0} MiB of it anonymous (smaps)")),
@@ -98,6 +104,13 @@ fn code(sample: &Sample) -> Option<FailureCode> {
         End::Failed(failure) => Some(failure.code),
         End::Done { .. } | End::Lost => None,
     }
+}
+
+/// Jobs of an operation that were accepted and ended without a result.
+fn not_done(status: &Value, operation: &str) -> usize {
+    let jobs = &status["operations"][operation];
+    let counts = ["dropped", "stopped", "failed", "panicked"].map(|how| jobs[how].as_u64().unwrap_or(0));
+    usize::try_from(counts.iter().sum::<u64>()).unwrap_or(usize::MAX)
 }
 
 /// The resident memory once it is back at about the base, or what it is after [`GIVING_BACK`].
