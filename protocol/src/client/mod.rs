@@ -15,10 +15,11 @@
 //! for a while, and a request that it refused goes to another at once.
 //!
 //! ```no_run
-//! use windlass_protocol::client::{Options, Request, blocking::Client};
+//! use windlass_protocol::client::{Addresses, Options, Request, blocking::Client};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut client = Client::connect("tcp://127.0.0.1:7410".parse()?, Options::named("example"))?;
+//! let daemons: Addresses = "tcp://127.0.0.1:7410".parse()?;
+//! let mut client = Client::connect(daemons, Options::named("example"))?;
 //! let request = Request::new("hash").parameter("algorithm", "sha256").body("some text");
 //! println!("{}", String::from_utf8_lossy(&client.call(&request)?.body));
 //! client.close()?;
