@@ -17,6 +17,9 @@ use crate::trouble::Trouble;
 /// Connections that are opened at a time, so that the daemon's backlog does not overflow.
 const CONNECTING_MAX: usize = 64;
 
+/// What was due in time is still sent so long after the end: this program, too, waits for a core.
+const LATE: Duration = Duration::from_millis(100);
+
 /// From the last connection to the start, so that none begins late.
 const HEAD_START: Duration = Duration::from_millis(20);
 
@@ -269,7 +272,8 @@ impl Driver {
     /// an answer frees a place.
     fn push_due(&mut self) -> Option<Instant> {
         let now = self.board.now();
-        if now >= self.duty.time || self.board.is_stopped.get() || self.pipe.is_leaving() {
+        let end = if self.arrivals.is_some() { self.duty.time + LATE } else { self.duty.time };
+        if now >= end || self.board.is_stopped.get() || self.pipe.is_leaving() {
             return None;
         }
         loop {

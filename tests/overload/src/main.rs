@@ -75,6 +75,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Trouble> {
     process::raise_descriptors()
         .map_err(|error| Trouble::io("raising the limit of descriptors for many connections", error))?;
+    eprintln!("building windlassd, where it is not up to date");
     server::build()?;
     let size = if arguments.quick { Size::Quick } else { Size::Full };
     let chosen = match arguments.scenarios.as_slice() {
