@@ -6,6 +6,8 @@
 
     windlass_client.py HOST:PORT|PATH call OPERATION [key=value ...] < input
     windlass_client.py HOST:PORT|PATH ping|catalogue|status
+
+It tries nothing again: a Failure says whether that is safe and after what time; SPEC.md, "Advice to clients", says how.
 """
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ mod passwords;
 mod python;
 mod readme;
 mod real_input;
+mod retries;
 mod status;
 mod top;
 mod unix_socket;

@@ -20,6 +20,10 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// One or more daemons that can do the same. Written with commas between them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Addresses(Vec<Address>);
+
 /// A text that is not an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
@@ -50,6 +54,9 @@ pub enum AddressError {
     /// The path of a Unix socket is not absolute.
     #[error("'{0}' has no absolute path; write three slashes, as in unix:///run/windlass/windlass.sock")]
     Path(String),
+    /// There is none where at least one is needed.
+    #[error("there is no address; write tcp://HOST:PORT or unix:///PATH")]
+    Missing,
 }
 
 impl FromStr for Address {
@@ -99,9 +106,75 @@ impl fmt::Display for Address {
     }
 }
 
+impl Addresses {
+    /// The addresses in the order in which they were given, each once.
+    ///
+    /// # Errors
+    ///
+    /// `Missing` when there are none.
+    pub fn new(addresses: impl IntoIterator<Item = Address>) -> Result<Self, AddressError> {
+        let mut each_once = Vec::new();
+        for address in addresses {
+            if !each_once.contains(&address) {
+                each_once.push(address);
+            }
+        }
+        if each_once.is_empty() { Err(AddressError::Missing) } else { Ok(Self(each_once)) }
+    }
+
+    /// Each address.
+    pub fn iter(&self) -> std::slice::Iter<'_, Address> {
+        self.0.iter()
+    }
+
+    /// The address, where there is no other.
+    pub fn only(&self) -> Option<&Address> {
+        match self.0.as_slice() {
+            [address] => Some(address),
+            _ => None,
+        }
+    }
+}
+
+impl From<Address> for Addresses {
+    fn from(address: Address) -> Self {
+        Self(vec![address])
+    }
+}
+
+impl FromStr for Addresses {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let addresses: Result<Vec<_>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+        Self::new(addresses?)
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, address) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(formatter, "{comma}{address}")?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_addresses_have_commas_between_them_and_count_once() {
+        let text = "tcp://a:1,unix:///b,tcp://a:1";
+        let addresses: Addresses = text.parse().unwrap();
+        assert_eq!(addresses.to_string(), "tcp://a:1,unix:///b");
+        assert_eq!(addresses.only(), None);
+        assert_eq!("tcp://a:1".parse::<Addresses>().unwrap().only(), addresses.iter().next());
+        assert_eq!(Addresses::new([]), Err(AddressError::Missing));
+        assert!(matches!("tcp://a:1,,".parse::<Addresses>(), Err(AddressError::Scheme(_))));
+    }
 
     #[test]
     fn an_address_reads_back_as_it_was_written() {

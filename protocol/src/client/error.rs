@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::address::Address;
-use crate::code::{CodeClass, FailureCode};
+use crate::code::FailureCode;
 
 /// A Failure that the daemon sent, or that its GoAway stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,17 +93,6 @@ impl CallError {
             Self::Failure(failure) => failure.retry_safe,
             Self::Unreachable { .. } | Self::TooLarge { .. } | Self::Closed => true,
             Self::ConnectionLost { .. } | Self::Protocol { .. } | Self::DeadlineExceeded { .. } => false,
-        }
-    }
-
-    /// Whether trying again later has a chance at all, safe or not.
-    pub(super) fn is_passing(&self) -> bool {
-        match self {
-            Self::Failure(failure) => failure.code.class() == CodeClass::Capacity,
-            Self::Unreachable { .. } | Self::ConnectionLost { .. } => true,
-            Self::Protocol { .. } | Self::TooLarge { .. } | Self::DeadlineExceeded { .. } | Self::Closed => {
-                false
-            }
         }
     }
 

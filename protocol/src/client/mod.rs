@@ -4,15 +4,22 @@
 //! - [`blocking::Client`]: standard library sockets, one request at a time.
 //! - [`Pipe`]: one connection driven by one task without a future per request, for load generators.
 //!
-//! All three share [`Request`], [`Response`] and [`CallError`], the reading of bytes and the rules of what may be
-//! tried again: a request is sent a second time only where it certainly was not started, or where its caller says
-//! that running it twice does no harm ([`Retry::Pure`]).
+//! All three share [`Request`], [`Response`], [`CallError`] and the reading of bytes; the first two also the rules of
+//! what may be tried again. A request is sent a second time only where it certainly was not started, or where its
+//! caller says that running it twice does no harm ([`Retry::Pure`]) and the daemon went away under it; not before
+//! the daemon's `retry_after` and a random time are over; never beyond its deadline; and never more often than
+//! [`Options::attempts_max`] and [`Options::retry_budget`] allow.
+//!
+//! With several [`Addresses`] each request goes to the less loaded of two daemons taken at random, by what they last
+//! said of their load and what is under way there. One that refused or could not be reached is passed over
+//! for a while, and a request that it refused goes to another at once.
 //!
 //! ```no_run
-//! use windlass_protocol::client::{Options, Request, blocking::Client};
+//! use windlass_protocol::client::{Addresses, Options, Request, blocking::Client};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let mut client = Client::connect("tcp://127.0.0.1:7410".parse()?, Options::named("example"))?;
+//! let daemons: Addresses = "tcp://127.0.0.1:7410".parse()?;
+//! let mut client = Client::connect(daemons, Options::named("example"))?;
 //! let request = Request::new("hash").parameter("algorithm", "sha256").body("some text");
 //! println!("{}", String::from_utf8_lossy(&client.call(&request)?.body));
 //! client.close()?;
@@ -31,6 +38,7 @@ mod options;
 mod outgoing;
 mod pipe;
 mod policy;
+mod question;
 mod request;
 mod session;
 mod socket;
@@ -38,11 +46,11 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Address, AddressError};
+pub use address::{Address, AddressError, Addresses};
 pub use error::{CallError, Failure};
-pub use options::{Backoff, Options};
+pub use options::{Backoff, Options, RetryBudget};
 pub use pipe::{Outcome, Pipe, Template};
-pub use request::{Priority, Request, Response, Retry, Terms, Totals};
+pub use request::{Pong, Priority, Request, Response, Retry, Terms, Totals};
 
 pub use crate::code::{CodeClass, FailureCode};
 pub use crate::message::{SUBJECT_CATALOGUE, SUBJECT_STATUS};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::limits::{FRAME_BYTES_MIN, NAME_BYTES_MAX};
 
 /// Settings of a client. [`Options::named`] gives values that suit most; every field may be changed.
@@ -20,13 +22,28 @@ pub struct Options {
     pub frame_bytes_max: u32,
     /// Most requests in flight on a connection; the daemon's own bound applies as well.
     pub in_flight_max: u32,
-    /// How often a call is tried in all, connecting included; at least 1.
+    /// How often a call is tried in all, connecting included; at least 1. An address that cannot be reached counts
+    /// only once all the others have been tried, too.
     pub attempts_max: u32,
-    /// The wait between two attempts.
+    /// The wait between two attempts, and how long a daemon that fails is passed over.
     pub backoff: Backoff,
+    /// How much may be tried again over all calls.
+    pub retry_budget: RetryBudget,
 }
 
-/// Exponential back-off with full jitter: before attempt *n* + 1 a random time between zero and
+/// What all repetitions of a client together may come to, so that a daemon which refuses is not asked several times as
+/// much because it refuses. Of *n* requests at most `burst + n × percent / 100` are sent again. Nothing is
+/// taken for what no daemon has begun to look at: a connection that could not be made, a request that a draining
+/// daemon did not accept.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryBudget {
+    /// Repetitions that a hundred requests earn.
+    pub percent: u32,
+    /// Repetitions that are there at the start, and the most that can be saved up.
+    pub burst: u32,
+}
+
+/// Exponential back-off with full jitter (Brooker, *Exponential Backoff and Jitter*, AWS Architecture Blog, 2015): before attempt *n* + 1 a random time between zero and
 /// `min(longest, first × 2ⁿ⁻¹)`, so that clients that failed together do not come back together.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
@@ -49,6 +66,7 @@ impl Options {
             in_flight_max: 1024,
             attempts_max: 4,
             backoff: Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) },
+            retry_budget: RetryBudget { percent: 10, burst: 10 },
         }
     }
 
@@ -65,9 +83,13 @@ impl Options {
 
 impl Backoff {
     /// The wait after `failed` attempts (1 or more).
-    pub(super) fn wait(self, failed: u32) -> Duration {
-        let ceiling = self.first.saturating_mul(1 << failed.saturating_sub(1).min(20)).min(self.longest);
-        ceiling.mul_f64(fastrand::f64())
+    pub(super) fn wait(self, failed: u32, rng: &mut Rng) -> Duration {
+        self.ceiling(failed).mul_f64(rng.f64())
+    }
+
+    /// The longest wait after `failed` attempts.
+    pub(super) fn ceiling(self, failed: u32) -> Duration {
+        self.first.saturating_mul(1 << failed.saturating_sub(1).min(20)).min(self.longest)
     }
 }
 
@@ -79,9 +101,12 @@ mod tests {
     fn back_off_waits_are_spread_below_a_doubling_bounded_ceiling() {
         let backoff = Backoff { first: Duration::from_millis(10), longest: Duration::from_millis(50) };
         for (failed, ceiling) in [(1, 10), (2, 20), (3, 40), (4, 50), (40, 50)] {
-            let waits: Vec<_> = (0..64).map(|_| backoff.wait(failed)).collect();
+            let mut rng = Rng::with_seed(1);
+            let waits: Vec<_> = (0..64).map(|_| backoff.wait(failed, &mut rng)).collect();
             assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(ceiling)), "{failed}");
-            assert!(waits.iter().any(|wait| wait != &waits[0]), "no jitter after {failed}");
+            // Full jitter: the waits fill all of the room below the ceiling.
+            assert!(waits.iter().any(|wait| *wait < Duration::from_millis(ceiling) / 8), "{failed}");
+            assert!(waits.iter().any(|wait| *wait > Duration::from_millis(ceiling) * 7 / 8), "{failed}");
         }
     }
 

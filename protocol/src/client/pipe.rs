@@ -85,7 +85,8 @@ impl Pipe {
     ///
     /// As [`pipelined::Client::connect`](super::pipelined::Client::connect).
     pub async fn connect(address: &Address, options: &Options) -> Result<Self, CallError> {
-        let Greeted { reader, writer, decoder, terms } = greet(address, options).await?;
+        let Greeted { reader, writer, decoder, terms } =
+            greet(address, options, options.connect_timeout).await?;
         Ok(Self {
             address: address.clone(),
             reader,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::address::Address;
 use super::error::CallError;
 use crate::frame::PREFIX_BYTES;
 use crate::limits::{HEADER_BYTES_MAX, NAME_BYTES_MAX, PARAMETERS_MAX, VALUE_BYTES_MAX};
@@ -44,16 +45,16 @@ pub enum Priority {
     Batch,
 }
 
-/// When a failed request may be sent again, within [`Options::attempts_max`](super::Options::attempts_max) and its
-/// deadline.
+/// When a failed request may be sent again, within [`Options::attempts_max`](super::Options::attempts_max),
+/// [`Options::retry_budget`](super::Options::retry_budget) and its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retry {
-    /// Never.
+    /// Never. Another address is still gone to where no connection could be made: nothing was sent then.
     Never,
     /// When the operation certainly was not started.
     #[default]
     Safe,
-    /// Also when the connection was lost and nobody knows: running it twice does no harm.
+    /// Also when the daemon went away under it and nobody knows: running it twice does no harm.
     Pure,
 }
 
@@ -68,6 +69,15 @@ pub struct Response {
     pub service_time: Duration,
     /// How busy the daemon is, 0 to 100.
     pub load: u8,
+}
+
+/// The answer to a Ping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pong {
+    /// What was sent.
+    pub body: Bytes,
+    /// Who sent it back.
+    pub address: Address,
 }
 
 /// What the daemon's Welcome said.
@@ -102,6 +112,20 @@ pub struct Totals {
     pub queue_time: Duration,
     /// Sum over the replies.
     pub service_time: Duration,
+}
+
+impl Totals {
+    /// Those of another connection added.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            failures: self.failures + other.failures,
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+            queue_time: self.queue_time + other.queue_time,
+            service_time: self.service_time + other.service_time,
+        }
+    }
 }
 
 impl Request {

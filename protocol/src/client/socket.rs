@@ -1,6 +1,7 @@
 //! An asynchronous connection, opened and greeted.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,7 +25,7 @@ pub(super) struct Greeted {
     pub(super) terms: Terms,
 }
 
-/// Connects and exchanges Hello and Welcome within [`Options::connect_timeout`].
+/// Connects and exchanges Hello and Welcome within `patience`.
 ///
 /// Cancel safety: dropping the future closes the connection; nothing else was begun.
 ///
@@ -32,12 +33,16 @@ pub(super) struct Greeted {
 ///
 /// `Unreachable` when nobody answers, `Failure` when the daemon refuses the connection, `Protocol` when the peer is
 /// not a Windlass daemon.
-pub(super) async fn greet(address: &Address, options: &Options) -> Result<Greeted, CallError> {
-    match tokio::time::timeout(options.connect_timeout, connect_and_greet(address, options)).await {
+pub(super) async fn greet(
+    address: &Address,
+    options: &Options,
+    patience: Duration,
+) -> Result<Greeted, CallError> {
+    match tokio::time::timeout(patience, connect_and_greet(address, options)).await {
         Ok(result) => result,
         Err(_) => Err(CallError::Unreachable {
             address: address.clone(),
-            reason: format!("no Welcome within {:?}", options.connect_timeout),
+            reason: format!("no Welcome within {patience:.1?}"),
         }),
     }
 }

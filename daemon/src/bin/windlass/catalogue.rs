@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use windlass_protocol::client::pipelined::Client;
-use windlass_protocol::client::{Address, SUBJECT_CATALOGUE};
+use windlass_protocol::client::{Addresses, SUBJECT_CATALOGUE};
 
 use crate::exit::{Exit, Problem};
 
@@ -14,8 +14,8 @@ pub(crate) struct Operation<'a>(pub(crate) &'a Value);
 
 impl Catalogue {
     /// Asks the daemon.
-    pub(crate) async fn fetch(client: &Client, address: &Address) -> Result<Self, Problem> {
-        json(client, address, SUBJECT_CATALOGUE, "the catalogue").await.map(Self)
+    pub(crate) async fn fetch(client: &Client, addresses: &Addresses) -> Result<Self, Problem> {
+        json(client, addresses, SUBJECT_CATALOGUE, "the catalogue").await.map(Self)
     }
 
     pub(crate) fn operations(&self) -> impl Iterator<Item = Operation<'_>> {
@@ -72,16 +72,16 @@ pub(crate) fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
 /// Asks a Query and reads its JSON.
 pub(crate) async fn json(
     client: &Client,
-    address: &Address,
+    addresses: &Addresses,
     subject: u16,
     what: &str,
 ) -> Result<Value, Problem> {
     let bytes = client
         .query(subject)
         .await
-        .map_err(|error| Problem::from_call(&format!("asking {address} for {what}"), &error))?;
+        .map_err(|error| Problem::from_call(&format!("asking {addresses} for {what}"), &error))?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        Problem::new(Exit::Internal, format!("{what} of the daemon at {address} is not JSON: {error}"))
+        Problem::new(Exit::Internal, format!("{what} of the daemon at {addresses} is not JSON: {error}"))
     })
 }
 

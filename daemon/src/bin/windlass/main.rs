@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use windlass_protocol::client::pipelined::Client;
-use windlass_protocol::client::{Address, Options, Priority};
+use windlass_protocol::client::{Address, Addresses, Options, Priority};
 
 use crate::exit::{Exit, Problem};
 
@@ -27,9 +27,17 @@ use crate::exit::{Exit, Problem};
 #[derive(Parser)]
 #[command(name = "windlass", version, after_help = exit::HELP)]
 struct Arguments {
-    /// Where the daemon listens: tcp://HOST:PORT or unix:///PATH
-    #[arg(long, env = "WINDLASS_ADDRESS", default_value = "tcp://127.0.0.1:7410", global = true)]
-    address: Address,
+    /// Where the daemon listens: tcp://HOST:PORT or unix:///PATH; several daemons that can do the same with commas, or
+    /// each with an --address of its own
+    #[arg(
+        long = "address",
+        value_name = "ADDRESS",
+        env = "WINDLASS_ADDRESS",
+        default_value = "tcp://127.0.0.1:7410",
+        value_delimiter = ',',
+        global = true
+    )]
+    addresses: Vec<Address>,
     #[command(subcommand)]
     command: Command,
 }
@@ -76,14 +84,46 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// What is done when a daemon is busy or gone.
+#[derive(clap::Args)]
+struct Persistence {
+    /// How often to try again what a daemon was too busy for or certainly did not start, as soon as it says, within the
+    /// deadline
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    retries: u32,
+    /// Never try again
+    #[arg(long, conflicts_with = "retries")]
+    no_retry: bool,
+}
+
+impl Persistence {
+    /// The budget lets one call have all the attempts that were asked for.
+    fn options(&self) -> Options {
+        let retries = if self.no_retry { 0 } else { self.retries };
+        let mut options = options();
+        options.attempts_max = retries + 1;
+        options.retry_budget.burst = options.retry_budget.burst.max(retries);
+        options
+    }
+}
+
 fn options() -> Options {
     Options::named(concat!("windlass ", env!("CARGO_PKG_VERSION")))
 }
 
-async fn connect(address: &Address) -> Result<Client, Problem> {
-    Client::connect(address.clone(), options())
+async fn connect(addresses: &Addresses, options: Options) -> Result<Client, Problem> {
+    Client::connect(addresses.clone(), options)
         .await
-        .map_err(|error| Problem::from_call(&format!("connecting to {address}"), &error))
+        .map_err(|error| Problem::from_call(&format!("connecting to {addresses}"), &error))
+}
+
+/// The address of a command that speaks of one daemon.
+fn only<'a>(addresses: &'a Addresses, command: &str) -> Result<&'a Address, Problem> {
+    addresses.only().ok_or_else(|| {
+        let message =
+            format!("{command} is about one daemon, and {addresses} are several; name one with --address");
+        Problem::new(Exit::Usage, message)
+    })
 }
 
 fn main() -> ExitCode {
@@ -103,14 +143,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<Exit, Problem> {
-    let address = &arguments.address;
+    let addresses = &Addresses::new(arguments.addresses)
+        .map_err(|error| Problem::new(Exit::Usage, format!("--address: {error}")))?;
     match arguments.command {
-        Command::Ping(arguments) => ping::run(address, &arguments).await,
-        Command::Operations(arguments) => operations::run(address, &arguments).await,
-        Command::Call(arguments) => call::run(address, arguments).await,
-        Command::Bench(arguments) => bench::run(address, arguments).await,
-        Command::Status(arguments) => status::run(address, &arguments).await,
-        Command::Top(arguments) => top::run(address, &arguments).await,
+        Command::Ping(arguments) => ping::run(addresses, &arguments).await,
+        Command::Operations(arguments) => operations::run(addresses, &arguments).await,
+        Command::Call(arguments) => call::run(addresses, arguments).await,
+        Command::Bench(arguments) => bench::run(only(addresses, "bench")?, arguments).await,
+        Command::Status(arguments) => status::run(only(addresses, "status")?, &arguments).await,
+        Command::Top(arguments) => top::run(only(addresses, "top")?, &arguments).await,
     }
 }
 
@@ -121,6 +162,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_are_given_together_or_one_by_one() {
+        let addresses = |arguments: &[&str]| {
+            let all = ["windlass"].iter().chain(arguments).chain(&["ping"]);
+            Addresses::new(Arguments::try_parse_from(all).unwrap().addresses).unwrap().to_string()
+        };
+        assert_eq!(addresses(&["--address", "tcp://a:1,unix:///b"]), "tcp://a:1,unix:///b");
+        assert_eq!(addresses(&["--address", "tcp://a:1", "--address", "tcp://b:2"]), "tcp://a:1,tcp://b:2");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::Value;
-use windlass_protocol::client::{Address, SUBJECT_CATALOGUE};
+use windlass_protocol::client::{Addresses, SUBJECT_CATALOGUE};
 
 use crate::catalogue::{Catalogue, Operation, list, text};
 use crate::exit::{Exit, Problem};
@@ -16,16 +16,16 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) async fn run(address: &Address, arguments: &Arguments) -> Result<Exit, Problem> {
-    let client = crate::connect(address).await?;
+pub(crate) async fn run(addresses: &Addresses, arguments: &Arguments) -> Result<Exit, Problem> {
+    let client = crate::connect(addresses, crate::options()).await?;
     if arguments.json {
-        let attempted = format!("asking {address} for the catalogue");
+        let attempted = format!("asking {addresses} for the catalogue");
         let json = client.query(SUBJECT_CATALOGUE).await;
         print_bytes(&json.map_err(|error| Problem::from_call(&attempted, &error))?)?;
         print(format_args!("\n"))?;
         return Ok(Exit::Done);
     }
-    let catalogue = Catalogue::fetch(&client, address).await?;
+    let catalogue = Catalogue::fetch(&client, addresses).await?;
     let parts: Vec<_> = catalogue.operations().map(|operation| describe(&operation)).collect();
     print(format_args!("{}", parts.join("\n")))?;
     Ok(Exit::Done)

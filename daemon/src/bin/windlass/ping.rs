@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use windlass_protocol::client::Address;
+use windlass_protocol::client::Addresses;
 
 use crate::exit::{Exit, Problem};
 use crate::output::print;
-use crate::units;
+use crate::{Persistence, units};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -16,20 +16,23 @@ pub(crate) struct Arguments {
     /// Pause between two of them
     #[arg(long, default_value = "0s", value_parser = units::duration)]
     interval: Duration,
+    #[command(flatten)]
+    persistence: Persistence,
 }
 
-pub(crate) async fn run(address: &Address, arguments: &Arguments) -> Result<Exit, Problem> {
-    let client = crate::connect(address).await?;
+pub(crate) async fn run(addresses: &Addresses, arguments: &Arguments) -> Result<Exit, Problem> {
+    let client = crate::connect(addresses, arguments.persistence.options()).await?;
     let mut times = Vec::new();
     for number in 1..=arguments.count {
         let began = Instant::now();
         let body = number.to_le_bytes();
-        client
+        let pong = client
             .ping(&body)
             .await
-            .map_err(|error| Problem::from_call(&format!("ping {number} of {address}"), &error))?;
+            .map_err(|error| Problem::from_call(&format!("ping {number} of {addresses}"), &error))?;
         let time = began.elapsed();
         times.push(time);
+        let address = pong.address;
         print(format_args!("pong {number} from {address}: {}\n", units::readable(time)))?;
         if number < arguments.count && !arguments.interval.is_zero() {
             tokio::time::sleep(arguments.interval).await;

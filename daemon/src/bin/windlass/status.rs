@@ -23,16 +23,15 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(address: &Address, arguments: &Arguments) -> Result<Exit, Problem> {
+    let client = crate::connect(&address.clone().into(), crate::options()).await?;
     if arguments.json {
-        let client = crate::connect(address).await?;
         let attempted = format!("asking {address} for the status");
         let json = client.query(SUBJECT_STATUS).await;
         print_bytes(&json.map_err(|error| Problem::from_call(&attempted, &error))?)?;
         print(format_args!("\n"))?;
         return Ok(Exit::Done);
     }
-    let client = crate::connect(address).await?;
-    let status = catalogue::json(&client, address, SUBJECT_STATUS, "the status").await?;
+    let status = catalogue::json(&client, &address.clone().into(), SUBJECT_STATUS, "the status").await?;
     print(format_args!("{}", page(&status)))?;
     Ok(Exit::Done)
 }

@@ -3,8 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::stream::{Stream, timed_out};
 use crate::client::address::Address;
 use crate::client::decoder::Decoder;
@@ -12,7 +10,8 @@ use crate::client::error::{CallError, Failure};
 use crate::client::options::Options;
 use crate::client::outgoing::{Outgoing, epoch_micros};
 use crate::client::policy::later;
-use crate::client::request::{Response, Terms, Totals};
+use crate::client::question::Answer;
+use crate::client::request::Terms;
 use crate::client::session::{Event, interpret};
 use crate::client::socket::{ended_early, unreachable, welcome};
 use crate::frame::Kind;
@@ -44,17 +43,11 @@ pub(super) enum Asked {
     Other,
 }
 
-pub(super) enum Answer {
-    Response(Response),
-    Bytes(Bytes),
-    Totals(Totals),
-}
-
 impl Connection {
-    pub(super) fn open(address: &Address, options: &Options) -> Result<Self, CallError> {
-        let give_up = later(Instant::now(), options.connect_timeout);
+    pub(super) fn open(address: &Address, options: &Options, patience: Duration) -> Result<Self, CallError> {
+        let give_up = later(Instant::now(), patience);
         let cannot = |error: io::Error| unreachable(address, &error);
-        let mut stream = Stream::connect(address, options.connect_timeout).map_err(cannot)?;
+        let mut stream = Stream::connect(address, patience).map_err(cannot)?;
         let mut outgoing = Outgoing::opening(options);
         // A daemon that refuses at once may close before it reads; its reason is worth more than the error.
         let written = stream.send(&mut outgoing, give_up);
@@ -67,7 +60,7 @@ impl Connection {
                 Ok(0) => return Err(written.err().map_or_else(|| ended_early(address), cannot)),
                 Ok(_) => {}
                 Err(error) if timed_out(&error) => {
-                    let reason = format!("no Welcome within {:?}", options.connect_timeout);
+                    let reason = format!("no Welcome within {patience:.1?}");
                     return Err(CallError::Unreachable { address: address.clone(), reason });
                 }
                 Err(error) => return Err(cannot(error)),
@@ -229,9 +222,5 @@ impl Connection {
     fn protocol(&mut self, reason: String) -> CallError {
         self.leaving = true;
         CallError::Protocol { address: self.address.clone(), reason }
-    }
-
-    pub(super) fn mismatch(&mut self) -> CallError {
-        self.protocol("the answer is a frame of another kind".to_owned())
     }
 }

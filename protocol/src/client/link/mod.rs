@@ -16,14 +16,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
-pub(super) use self::state::Answer;
 use self::state::{Pending, Phase, State};
 use super::address::Address;
 use super::decoder::Decoder;
 use super::error::{CallError, Failure};
 use super::options::Options;
 use super::outgoing::{Outgoing, SLICES_MAX};
-use super::request::{Request, Terms, Totals};
+use super::question::Answer;
+use super::request::{Terms, Totals};
 use super::session::{Event, interpret};
 use super::socket::{Greeted, Reader, Writer, greet};
 use crate::frame::Kind;
@@ -38,7 +38,7 @@ pub(super) struct Link {
     pub(super) terms: Terms,
     address: Address,
     /// One permit per request that the daemon may have unanswered; held until its final answer.
-    pub(super) places: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     state: Mutex<State>,
     /// There is something to send.
     wake: Notify,
@@ -72,8 +72,12 @@ impl Drop for Ticket {
 
 impl Link {
     /// Opens a connection. Cancel safety: dropping the future closes it.
-    pub(super) async fn open(address: &Address, options: &Options) -> Result<Arc<Self>, CallError> {
-        let Greeted { reader, writer, decoder, terms } = greet(address, options).await?;
+    pub(super) async fn open(
+        address: &Address,
+        options: &Options,
+        patience: Duration,
+    ) -> Result<Arc<Self>, CallError> {
+        let Greeted { reader, writer, decoder, terms } = greet(address, options, patience).await?;
         let places = terms.in_flight_max.min(options.in_flight_max).max(1) as usize;
         let link = Arc::new(Self {
             terms,
@@ -93,22 +97,10 @@ impl Link {
         self.state().phase == Phase::Open
     }
 
-    /// Queues a request that was checked against the terms.
-    pub(super) fn work(
-        self: &Arc<Self>,
-        request: &Request,
-        remaining: Option<Duration>,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Ticket, CallError> {
-        self.queue(Some(place), |outgoing, id| outgoing.work(id, request, remaining))
-    }
-
-    pub(super) fn ping(self: &Arc<Self>, body: &[u8]) -> Result<Ticket, CallError> {
-        self.queue(None, |outgoing, id| outgoing.bare(Kind::Ping, id, body))
-    }
-
-    pub(super) fn query(self: &Arc<Self>, subject: u16) -> Result<Ticket, CallError> {
-        self.queue(None, |outgoing, id| outgoing.query(id, subject))
+    /// Waits until one more request may be unanswered. Cancel safety: may be dropped at any time.
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, CallError> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        place.map_err(|_| CallError::draining("the connection ended while the request waited for a place"))
     }
 
     /// Says Close; what is in flight is still answered. `None` when the connection is ending already.
@@ -134,7 +126,9 @@ impl Link {
         self.end(|| self.lost("the client was dropped"));
     }
 
-    fn queue(
+    /// Queues what `put` appends: a request that was checked against the terms and has a place, or a question that
+    /// needs none.
+    pub(super) fn queue(
         self: &Arc<Self>,
         place: Option<OwnedSemaphorePermit>,
         put: impl FnOnce(&mut Outgoing, u64),

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::client::error::CallError;
 use crate::client::outgoing::{Outgoing, epoch_micros};
-use crate::client::request::{Response, Totals};
+use crate::client::question::Answer;
+use crate::client::request::Totals;
 
 pub(super) struct State {
     pub(super) phase: Phase,
@@ -36,11 +36,6 @@ pub(super) struct Pending {
     pub(super) answer: Option<oneshot::Sender<Result<Answer, CallError>>>,
     /// A request has one, a Ping or Query none.
     pub(super) place: Option<OwnedSemaphorePermit>,
-}
-
-pub(in crate::client) enum Answer {
-    Response(Response),
-    Bytes(Bytes),
 }
 
 impl State {

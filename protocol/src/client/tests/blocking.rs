@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fake::{hasty, nobody, start};
+use super::fake::{came_back_in_time, hasty, nobody, start};
 use crate::client::blocking::Client;
 use crate::client::{CallError, Request, Retry, SUBJECT_CATALOGUE};
 use crate::{FailureCode, Kind};
@@ -22,7 +22,7 @@ fn call_ping_query_and_close_are_answered() {
     assert_eq!(client.call(&echo("body")).unwrap().body, "body");
     let large = vec![9; 1 << 20];
     assert_eq!(client.call(&Request::new("echo").body(large.clone())).unwrap().body, large);
-    assert_eq!(client.ping(b"there?").unwrap(), "there?");
+    assert_eq!(client.ping(b"there?").unwrap().body, "there?");
     assert_eq!(client.query(SUBJECT_CATALOGUE).unwrap(), "{}");
     assert_eq!(client.close().unwrap().requests, 2);
 }
@@ -67,6 +67,19 @@ fn what_was_never_started_is_tried_again_and_what_may_have_run_is_not() {
     assert!(matches!(error, CallError::ConnectionLost { .. }), "{error}");
     let mut client = Client::connect(lose(), hasty()).unwrap();
     assert_eq!(client.call(&echo("x").retry(Retry::Pure)).unwrap().body, "at last");
+}
+
+/// W-74
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_refused_request_comes_back_when_it_was_told_to_with_what_is_left_of_its_deadline() {
+    let (sender, mut came) = tokio::sync::mpsc::unbounded_channel();
+    let address = start(move |peer| peer.refuse_the_first(sender.clone()));
+    let called = std::thread::spawn(|| {
+        let mut client = Client::connect(address, hasty()).unwrap();
+        client.call(&echo("x").deadline(Duration::from_secs(9))).unwrap().body
+    });
+    came_back_in_time(&mut came).await;
+    assert_eq!(called.join().unwrap(), "x");
 }
 
 #[test]

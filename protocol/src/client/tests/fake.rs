@@ -1,11 +1,11 @@
 //! A scripted daemon on loopback, in a thread of its own.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
 
 use crate::client::{Address, Options};
@@ -59,6 +59,16 @@ pub(super) fn nobody() -> Address {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     Address::Tcp { host: "127.0.0.1".to_owned(), port }
+}
+
+/// How long [`Peer::refuse_the_first`] sends the request away.
+pub(super) const ASKED_MS: u64 = 60;
+
+/// Checks that it came back no sooner than it was told, and asked for what was left of its deadline.
+pub(super) async fn came_back_in_time(came: &mut UnboundedReceiver<(Instant, u64)>) {
+    let (first, second) = (heard(came).await, heard(came).await);
+    assert!(second.0 - first.0 >= Duration::from_millis(ASKED_MS));
+    assert!(second.1 + ASKED_MS <= first.1, "{} after {}", second.1, first.1);
 }
 
 /// How long a test waits for what must happen.
@@ -136,10 +146,19 @@ impl Peer {
     }
 
     pub(super) fn failure(&mut self, id: u64, code: FailureCode, retry_safe: bool) {
+        self.put_failure(id, code, retry_safe, None);
+    }
+
+    /// Refused, with the time after which the request may come again, milliseconds.
+    pub(super) fn busy(&mut self, id: u64, retry_after: u64) {
+        self.put_failure(id, FailureCode::OVERLOADED, true, Some(retry_after));
+    }
+
+    fn put_failure(&mut self, id: u64, code: FailureCode, retry_safe: bool, retry_after: Option<u64>) {
         let failure = message::Failure {
             code: code.number(),
             message: "as scripted",
-            retry_after: None,
+            retry_after,
             retry_safe,
             load: 0,
             extensions: Extensions::default(),
@@ -180,6 +199,22 @@ impl Peer {
         self.stream.shutdown().await.ok()?;
         while self.receive().await.is_some() {}
         Some(())
+    }
+
+    /// Refuses the first request for [`ASKED_MS`] and sends when each came and what deadline it had; then serves.
+    pub(super) async fn refuse_the_first(mut self, came: UnboundedSender<(Instant, u64)>) -> Option<()> {
+        self.greet().await?;
+        for is_refused in [true, false] {
+            let frame = self.work().await?;
+            let deadline = message::Work::decode(&frame.header).unwrap().deadline.unwrap();
+            came.send((Instant::now(), deadline)).ok()?;
+            match is_refused {
+                true => self.busy(frame.prefix.id, ASKED_MS),
+                false => self.reply(frame.prefix.id, &frame.body),
+            }
+            self.flush().await?;
+        }
+        self.serve().await
     }
 
     /// Answers everything as `echo`, `Ping`, `Query` and `Close` are answered, until the client leaves.

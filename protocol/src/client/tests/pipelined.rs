@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::fake::{Peer, hasty, heard, nobody, start};
+use super::fake::{Peer, came_back_in_time, hasty, heard, nobody, start};
 use crate::client::pipelined::Client;
-use crate::client::{CallError, Request, Retry, SUBJECT_STATUS};
+use crate::client::{Addresses, CallError, Request, Retry, SUBJECT_STATUS};
 use crate::message::{self, Header};
 use crate::{FailureCode, Kind, PREFACE};
 
@@ -192,6 +192,44 @@ async fn only_failures_that_are_safe_and_passing_are_tried_again() {
     }
 }
 
+/// W-74
+#[tokio::test]
+async fn a_refused_request_comes_back_when_it_was_told_to_with_what_is_left_of_its_deadline() {
+    let (sender, mut came) = mpsc::unbounded_channel();
+    let address = start(move |peer| peer.refuse_the_first(sender.clone()));
+    let client = Client::connect(address, hasty()).await.unwrap();
+    let request = echo("x").deadline(Duration::from_secs(9));
+    assert_eq!(client.call(&request).await.unwrap().body, "x");
+    came_back_in_time(&mut came).await;
+}
+
+#[tokio::test]
+async fn what_one_daemon_refuses_another_does_and_both_are_closed_with_their_totals() {
+    let busy = start(|mut peer| async move {
+        peer.greet().await?;
+        let frame = peer.work().await?;
+        // For longer than the test has patience: nobody may wait for this one.
+        peer.busy(frame.prefix.id, 600_000);
+        peer.flush().await?;
+        peer.serve().await
+    });
+    let free = start(|mut peer| async move {
+        peer.greet().await?;
+        peer.serve().await
+    });
+    let addresses = Addresses::new([busy, free.clone()]).unwrap();
+    let mut options = hasty();
+    // It rests for as long as it said, not for as long as a test would like.
+    options.backoff.longest = Duration::from_secs(600);
+    let client = Client::connect(addresses, options).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(client.call(&echo("x")).await.unwrap().body, "x");
+    }
+    assert_eq!(client.ping(b"who?").await.unwrap().address, free);
+    // The busy one says 0 to its Close: it has counted none of them.
+    assert_eq!(client.close().await.unwrap().requests, 20);
+}
+
 #[tokio::test]
 async fn nobody_there_is_unreachable() {
     let error = Client::connect(nobody(), hasty()).await.err().unwrap();
@@ -338,7 +376,7 @@ async fn large_bodies_and_small_frames_arrive_whole() {
     );
     assert_eq!(a.unwrap().body, large);
     assert_eq!(b.unwrap().body, "small");
-    assert_eq!(c.unwrap(), &ping[..]);
+    assert_eq!(c.unwrap().body, &ping[..]);
     assert_eq!(d.unwrap(), "{}");
 }
 

@@ -11,14 +11,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 use windlass_protocol::client::pipelined::Client;
-use windlass_protocol::client::{Address, Request, Response, Retry};
+use windlass_protocol::client::{Addresses, Request, Response, Retry};
 
 use self::input::Input;
 use self::place::Place;
 use crate::catalogue::{Catalogue, Operation};
 use crate::exit::{Exit, Problem};
 use crate::output::{is_printable, print_bytes, write_whole};
-use crate::{PriorityArgument, key_value, units};
+use crate::{Persistence, PriorityArgument, key_value, units};
 
 /// Inputs that are read, sent or waiting to be printed at a time; bounds the memory to as many bodies and results.
 const IN_FLIGHT_MAX: usize = 4;
@@ -47,6 +47,8 @@ pub(crate) struct Arguments {
     /// Whether somebody waits for the result
     #[arg(long, value_enum, default_value = "interactive")]
     priority: PriorityArgument,
+    #[command(flatten)]
+    persistence: Persistence,
 }
 
 /// What became of one input.
@@ -55,10 +57,10 @@ struct Done {
     result: Result<Response, Problem>,
 }
 
-pub(crate) async fn run(address: &Address, arguments: Arguments) -> Result<Exit, Problem> {
+pub(crate) async fn run(addresses: &Addresses, arguments: Arguments) -> Result<Exit, Problem> {
     let inputs = Input::all(&arguments.files);
-    let client = crate::connect(address).await?;
-    let catalogue = Catalogue::fetch(&client, address).await?;
+    let client = crate::connect(addresses, arguments.persistence.options()).await?;
+    let catalogue = Catalogue::fetch(&client, addresses).await?;
     let operation = catalogue.find(&arguments.operation)?;
     let is_text = operation.is_text(&arguments.parameters);
     let place = Place::choose(&arguments, &operation, &inputs, is_text)?;
@@ -66,7 +68,7 @@ pub(crate) async fn run(address: &Address, arguments: Arguments) -> Result<Exit,
     let body_bytes_max = client
         .terms()
         .await
-        .map_err(|error| Problem::from_call(&format!("connecting to {address}"), &error))?
+        .map_err(|error| Problem::from_call(&format!("connecting to {addresses}"), &error))?
         .body_bytes_max;
     let bar = progress(inputs.len());
 
@@ -95,7 +97,11 @@ fn request(arguments: &Arguments, operation: &Operation<'_>) -> Request {
     let mut request = Request::new(&arguments.operation).priority(arguments.priority.into());
     request.parameters.clone_from(&arguments.parameters);
     request.deadline = arguments.deadline;
-    request.retry = if operation.is_pure() { Retry::Pure } else { Retry::Safe };
+    request.retry = match operation.is_pure() {
+        _ if arguments.persistence.no_retry => Retry::Never,
+        true => Retry::Pure,
+        false => Retry::Safe,
+    };
     request
 }
 

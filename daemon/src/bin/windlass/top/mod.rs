@@ -45,7 +45,7 @@ pub(crate) async fn run(address: &Address, arguments: &Arguments) -> Result<Exit
         ));
     }
     // A daemon that is not there is said once, on the ordinary screen.
-    let client = crate::connect(address).await?;
+    let client = crate::connect(&address.clone().into(), crate::options()).await?;
     let wishes = listen().map_err(|error| Problem::from_output("the terminal", &error))?;
     let mut terminal = ratatui::try_init().map_err(|error| Problem::from_output("the terminal", &error))?;
     let watched = watch(&mut terminal, address, client, arguments.interval, wishes).await;
@@ -85,9 +85,9 @@ async fn watch(
 async fn look(address: &Address, client: &mut Option<Client>) -> Result<serde_json::Value, Problem> {
     let connected = match client.take() {
         Some(client) => client,
-        None => crate::connect(address).await?,
+        None => crate::connect(&address.clone().into(), crate::options()).await?,
     };
-    let status = catalogue::json(&connected, address, SUBJECT_STATUS, "the status").await?;
+    let status = catalogue::json(&connected, &address.clone().into(), SUBJECT_STATUS, "the status").await?;
     *client = Some(connected);
     Ok(status)
 }
