@@ -7,6 +7,7 @@ mod backpressure;
 mod bombs;
 mod clients;
 mod config;
+mod cpu_reload;
 mod drain;
 mod drain_load;
 mod drain_start;

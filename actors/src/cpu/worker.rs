@@ -3,13 +3,14 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::pool::Workers;
+use super::workers::Workers;
 use crate::dispatch::{Answer, Batch, Failure, Job, StopFlag};
 use crate::operation::{JobContext, OperationError, OutputBudget, StopCheck, WorkAreas};
-use crate::telemetry::End;
+use crate::telemetry::{Crew, End};
 
 /// A batch that has run for this long answers what is done and goes back behind whoever is next.
 const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
@@ -19,11 +20,18 @@ pub(crate) struct Worker {
     index: usize,
     areas: WorkAreas,
     kept_bytes_max: u64,
+    crew: Arc<Crew>,
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, kept_bytes_max: u64) -> Self {
-        Self { index, areas: WorkAreas::default(), kept_bytes_max }
+    /// `crew` is whose counters it writes, at its index.
+    pub(crate) fn new(index: usize, kept_bytes_max: u64, crew: Arc<Crew>) -> Self {
+        Self { index, areas: WorkAreas::default(), kept_bytes_max, crew }
+    }
+
+    /// Gives back what it kept from job to job.
+    pub(crate) fn keep_nothing(&mut self) {
+        self.areas = WorkAreas::default();
     }
 
     /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long.
@@ -46,7 +54,7 @@ impl Worker {
     }
 
     fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, now: Instant) -> (Answer, Instant) {
-        let counters = &workers.metrics.workers[self.index];
+        let counters = &self.crew.workers()[self.index];
         let entry = &batch.settings.catalogue.entries()[job.entry];
         let queue_time = now.saturating_duration_since(job.queued_at);
         if let Some(failure) = unstarted(workers, batch, &job, now) {

@@ -1,5 +1,6 @@
 //! What can be seen from outside: counters, one look at all of them, and what is made of it.
 
+mod crew;
 mod histogram;
 mod metrics;
 mod observer;
@@ -14,6 +15,7 @@ pub use snapshot::{
     DoorSnapshot, JobsSnapshot, QueueSnapshot, RequestsSnapshot, RunningSnapshot, Snapshot, WorkerSnapshot,
 };
 
+pub(crate) use crew::Crew;
 pub(crate) use histogram::nanos;
 pub(crate) use metrics::{Asked, Metrics, add};
 pub(crate) use status::{catalogue_json, status_json};
