@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 use windlass_protocol::{FailureCode, Kind};
 use windlass_tests::raw::{self, Raw};
@@ -268,4 +269,20 @@ fn who_rests_in_an_old_pool_keeps_no_memory_while_another_one_finishes() {
     reload(&daemon, "[cpu]\nthreads = 2\nmemory = \"512MiB\"\n", TAKEN, 1);
     eventually("it has given it back", || (resident(&daemon) < before - (50 << 20)).then_some(()));
     daemon.wait_for_status("the old pool is still there", |status| spinning(status) == (0, 1, 0));
+}
+
+/// `available_parallelism` counts the cores of the thread that asks, which at a reload is the signal thread.
+#[test]
+fn auto_is_looked_up_again_at_a_reload() {
+    let daemon = daemon("[cpu]\nthreads = \"auto\"\n");
+    let cores = std::thread::available_parallelism().unwrap().get();
+    wait_for_cpu_threads(&daemon, 19, &(0..cores).collect::<Vec<_>>());
+    let signal_thread = daemon.thread_ids("windlass-signal")[0];
+    let all = sched_getaffinity(Some(signal_thread)).unwrap();
+    let first = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap();
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(Some(signal_thread), &one).unwrap();
+    reload(&daemon, "[cpu]\nthreads = \"auto\"\n", TAKEN, 1);
+    wait_for_cpu_threads(&daemon, 19, &[0]);
 }
