@@ -27,6 +27,7 @@ mod passwords;
 mod python;
 mod readme;
 mod real_input;
+mod service_manager;
 mod top;
 mod unix_socket;
 mod worlds;
