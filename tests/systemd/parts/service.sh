@@ -146,7 +146,7 @@ timeout = "1s"'
     equal "still active, the same process" "$(property ActiveState)/$(property MainPID)" "active/$pid"
     # Past the check: SIGHUP alone.
     since=$(cursor)
-    inside systemctl kill --signal=HUP windlass.service
+    inside systemctl kill --kill-whom=main --signal=HUP windlass.service
     check "SIGHUP with a broken file is refused" until_so 10 said "$since" "reload refused"
     check "and the status line says so" until_so 10 is_like StatusText 'reload was refused'
     config ''
