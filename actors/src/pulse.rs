@@ -57,7 +57,7 @@ impl Pulse {
     /// What runs and waits.
     pub fn sketch(&self) -> Sketch {
         let IoWorld { workers, metrics, census, .. } = &*self.world;
-        let n_workers = workers.bridge.places.limit();
+        let n_workers = self.world.n_workers();
         Sketch {
             connections: census.open(),
             waiting: workers.bridge.waiting_jobs(),
