@@ -23,12 +23,12 @@ mod dispatch;
 mod io;
 mod telemetry;
 
-pub use cpu::PoolError;
+pub use cpu::{Pool, PoolError, Recruiter};
 pub use dispatch::{Class, Failure};
 pub use io::{Answered, BindError, FrontDoor, Hall, Head, LINGER, Stream, Ticket};
 pub use lifecycle::Phase;
 pub use pulse::{Pulse, Sketch, Stall};
-pub use supervisor::{DoorPlan, Ending, Observation, Order, Plan, StartError, Supervisor};
+pub use supervisor::{DoorPlan, Ending, Observation, Order, Plan, Reload, StartError, Supervisor};
 pub use telemetry::{
     AccuracySnapshot, DoorSnapshot, HistogramSnapshot, JobsSnapshot, Observer, QueueSnapshot,
     RequestsSnapshot, RunningSnapshot, Snapshot, WorkerSnapshot,

@@ -15,35 +15,23 @@ const TIMES: u32 = 10;
 /// and at least for so long: what is short harms nobody, however wrong its estimate.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// What was reported already: by worker, when the job was started.
-#[derive(Default)]
-pub(crate) struct Overruns {
-    reported: Vec<Option<Duration>>,
-}
-
-impl Overruns {
-    /// Reports what has run for too long by `uptime` and has not been reported.
-    pub(crate) fn look(&mut self, metrics: &Metrics, uptime: Duration) {
-        self.reported.resize(metrics.workers.len(), None);
-        for (index, worker) in metrics.workers.iter().enumerate() {
-            let Some(running) = worker.running() else { continue };
-            let time = uptime.saturating_sub(running.since);
-            if time < LEAST.max(running.estimate.saturating_mul(TIMES))
-                || self.reported[index] == Some(running.since)
-            {
-                continue;
-            }
-            self.reported[index] = Some(running.since);
-            add(&metrics.overruns, 1);
-            tracing::warn!(
-                worker = thread_name(index),
-                operation = metrics.operations.get(usize::from(running.operation.0)),
-                connection = running.client,
-                for_ms = millis(time),
-                estimated_ms = millis(running.estimate),
-                "a job runs far beyond its estimate"
-            );
+/// Reports what has run for too long by `uptime` and has not been reported.
+pub(crate) fn look(metrics: &Metrics, uptime: Duration) {
+    for (index, worker) in metrics.crews.roster().workers() {
+        let Some(running) = worker.running() else { continue };
+        let time = uptime.saturating_sub(running.since);
+        if time < LEAST.max(running.estimate.saturating_mul(TIMES)) || !worker.report(&running) {
+            continue;
         }
+        add(&metrics.overruns, 1);
+        tracing::warn!(
+            worker = thread_name(index),
+            operation = metrics.operations.get(usize::from(running.operation.0)),
+            connection = running.client,
+            for_ms = millis(time),
+            estimated_ms = millis(running.estimate),
+            "a job runs far beyond its estimate"
+        );
     }
 }
 
@@ -64,11 +52,12 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn reports(estimate: Duration, looks_at: impl IntoIterator<Item = u32>) -> u64 {
-        let metrics = Metrics::new(1, vec!["fold"], Instant::now());
+        let metrics = Metrics::new(vec!["fold"], Instant::now());
+        let crew = metrics.crews.recruit(1);
+        metrics.crews.take_over(&crew);
         let client = ClientKey::Connection(1);
-        metrics.workers[0].started(Started { operation: OperationIndex(0), since: SECOND, estimate, client });
-        let mut overruns = Overruns::default();
-        looks_at.into_iter().for_each(|seconds| overruns.look(&metrics, SECOND * seconds));
+        crew.workers()[0].started(Started { operation: OperationIndex(0), since: SECOND, estimate, client });
+        looks_at.into_iter().for_each(|seconds| look(&metrics, SECOND * seconds));
         metrics.overruns.load(Ordering::Relaxed)
     }
 

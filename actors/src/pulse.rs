@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::io::IoWorld;
-use crate::telemetry::Metrics;
 
 /// The look at the workers from outside. Never waits for them: it only reads counters.
 pub struct Pulse {
@@ -57,18 +56,16 @@ impl Pulse {
 
     /// What runs and waits.
     pub fn sketch(&self) -> Sketch {
-        let IoWorld { workers, metrics, census, n_workers, .. } = &*self.world;
+        let IoWorld { workers, metrics, census, .. } = &*self.world;
+        let n_workers = self.world.n_workers();
         Sketch {
             connections: census.open(),
             waiting: workers.bridge.waiting_jobs(),
-            busy: busy(metrics).min(*n_workers),
-            workers: *n_workers,
+            // Those of an older pool hold places against the one in force.
+            busy: metrics.crews.roster().busy().min(n_workers),
+            workers: n_workers,
         }
     }
-}
-
-fn busy(metrics: &Metrics) -> usize {
-    metrics.workers.iter().filter(|worker| worker.running().is_some()).count()
 }
 
 /// Since when every look has found the same thing wrong.

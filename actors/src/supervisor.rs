@@ -12,13 +12,13 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::cpu::{PoolError, Workers, thread_name};
+use crate::cpu::{Pool, PoolError, Recruiter, Workers, thread_name};
 use crate::dispatch::{Bridge, Budget, Clients, Failure};
 use crate::io::{
     BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError, REFUSALS_MAX,
 };
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::overrun::{LOOK_EVERY, Overruns};
+use crate::overrun::{self, LOOK_EVERY};
 use crate::pulse::Pulse;
 use crate::settings::{DrainSettings, ListenSource, PoolSettings, Settings};
 use crate::telemetry::{Metrics, Observer, add, nanos};
@@ -79,13 +79,21 @@ pub enum Order {
         /// For the log, such as the signal's name.
         why: &'static str,
     },
-    /// Take these settings from now on.
-    Reload(Box<Settings>),
+    /// Take this from now on.
+    Reload(Box<Reload>),
     /// Log what every worker is doing.
     Report,
     /// Take no job any more, as a bridge with a lost wake-up would: for the tests of the watchdog.
     #[cfg(feature = "faults")]
     Stick,
+}
+
+/// What a reload puts in force, as one.
+pub struct Reload {
+    /// For requests that are admitted from now on.
+    pub settings: Settings,
+    /// The threads to compute with, from [`Supervisor::recruiter`]; `None` keeps those there are.
+    pub pool: Option<Pool>,
 }
 
 /// How the daemon ended.
@@ -162,7 +170,7 @@ impl Supervisor {
             .map(|(bound, entrance)| entrance.door.name(&bound.local_address()))
             .collect();
         let n_workers = plan.pool.threads.get();
-        let metrics = Arc::new(Metrics::new(n_workers, plan.operations, Instant::now()));
+        let metrics = Arc::new(Metrics::new(plan.operations, Instant::now()));
         let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
         let bridge = Arc::new(Bridge::new(n_workers, budget));
         let workers = Workers::start(&plan.pool, bridge, Arc::clone(&metrics))?;
@@ -182,7 +190,6 @@ impl Supervisor {
                 .find(|address| address.starts_with("http://"))
                 .map(|address| format!("; it is spoken at {address}/"))
                 .unwrap_or_default(),
-            n_workers,
         });
         let mut supervisor = Self {
             world,
@@ -209,13 +216,17 @@ impl Supervisor {
         Observer::new(Arc::clone(&self.world))
     }
 
+    /// Builds the CPU threads that a reload asks for.
+    pub fn recruiter(&self) -> Recruiter {
+        Recruiter::new(Arc::clone(&self.world.workers))
+    }
+
     /// Serves until a drain has ended. A closed `orders` channel is an order to drain.
     pub async fn run(
         mut self,
         mut orders: mpsc::Receiver<Order>,
         mut observe: impl FnMut(Observation),
     ) -> Ending {
-        let mut overruns = Overruns::default();
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let failed = loop {
@@ -227,14 +238,14 @@ impl Supervisor {
                         break false;
                     }
                     None => break false,
-                    Some(Order::Reload(settings)) => self.reload(*settings),
+                    Some(Order::Reload(reload)) => self.reload(*reload),
                     Some(Order::Report) => self.report(),
                     #[cfg(feature = "faults")]
                     Some(Order::Stick) => self.world.workers.bridge.stick(),
                 },
                 _ = looks.tick() => {
                     let metrics = &self.world.metrics;
-                    overruns.look(metrics, metrics.started_at.elapsed());
+                    overrun::look(metrics, metrics.started_at.elapsed());
                 }
                 Some(ended) = self.listeners.join_next() => {
                     if !self.restart(ended) {
@@ -295,8 +306,11 @@ impl Supervisor {
         false
     }
 
-    fn reload(&self, settings: Settings) {
+    fn reload(&self, Reload { settings, pool }: Reload) {
         self.world.settings.store(Arc::new(settings));
+        if let Some(pool) = pool {
+            self.world.workers.take_over(pool);
+        }
         add(&self.world.metrics.reloads, 1);
         tracing::info!("new settings are in force; requests keep the ones that they were admitted under");
     }
@@ -305,17 +319,26 @@ impl Supervisor {
     fn report(&self) {
         let metrics = &self.world.metrics;
         let uptime = Instant::now() - metrics.started_at;
-        for (index, worker) in metrics.workers.iter().enumerate() {
-            let name = thread_name(index);
+        let roster = metrics.crews.roster();
+        let crews = roster.leaving.iter().map(|crew| (crew, true)).chain([(&roster.current, false)]);
+        let workers = crews.flat_map(|(crew, leaving)| {
+            crew.workers()
+                .iter()
+                .enumerate()
+                .map(move |(index, worker)| (thread_name(index), worker, leaving))
+        });
+        for (name, worker, leaving) in workers {
             match worker.running() {
                 Some(running) => tracing::info!(
                     worker = name,
+                    leaving,
                     operation = metrics.operations.get(usize::from(running.operation.0)),
                     connection = running.client,
                     for_ms =
                         u64::try_from(uptime.saturating_sub(running.since).as_millis()).unwrap_or(u64::MAX),
                     "worker is busy"
                 ),
+                None if leaving => {}
                 None => tracing::info!(worker = name, "worker is idle"),
             }
         }

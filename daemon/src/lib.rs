@@ -104,7 +104,7 @@ pub fn main() -> ExitCode {
             Err(error) => return cannot_start(&error),
         };
         let (orders, taken) = mpsc::channel(ORDERS_MAX);
-        let reloader = Reloader::new(sources, machine, config, log);
+        let reloader = Reloader::new(sources, config, log, supervisor.recruiter());
         if let Err(error) = signals.deliver(orders, reloader, Arc::clone(&manager)) {
             tracing::error!(%error, "cannot start the signal thread");
             return Exit::Failed;

@@ -62,10 +62,10 @@ impl Signals {
                     signal_hook::consts::SIGUSR2 => Order::Stick,
                     _ => {
                         manager.reloading();
-                        let settings = reloader.reload();
-                        let refused = settings.is_none();
-                        let gone = settings.is_some_and(|settings| {
-                            orders.blocking_send(Order::Reload(Box::new(settings))).is_err()
+                        let reload = reloader.reload();
+                        let refused = reload.is_none();
+                        let gone = reload.is_some_and(|reload| {
+                            orders.blocking_send(Order::Reload(Box::new(reload))).is_err()
                         });
                         manager.reloaded(refused);
                         if gone {

@@ -234,6 +234,17 @@ impl Daemon {
         threads
     }
 
+    /// The ids of the threads of this name.
+    pub fn thread_ids(&self, name: &str) -> Vec<Pid> {
+        let id = |task: std::path::PathBuf| {
+            let (found, _) = thread_of(&task)?;
+            let id = task.file_name()?.to_str()?.parse().ok()?;
+            (found == name).then(|| Pid::from_raw(id))?
+        };
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks.filter_map(|entry| id(entry.ok()?.path())).collect()
+    }
+
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     pub fn drain(self) -> Ended {

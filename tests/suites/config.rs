@@ -195,7 +195,7 @@ fn a_reload_takes_limits_operations_and_log_level_as_one() {
     file(
         scratch.path(),
         "[limits]\nbody = \"2KiB\"\nin_flight_per_connection = 1\n[operations]\nenabled = [\"echo\"]\n\
-         [log]\nlevel = \"debug\"\n[cpu]\nthreads = 1000\n[listen]\nadmin = \"127.0.0.1:1\"\n",
+         [log]\nlevel = \"debug\"\n[io]\nthreads = 1000\n[listen]\nadmin = \"127.0.0.1:1\"\n",
     );
     reload(&daemon, "new settings are in force", 1);
     let changed = daemon.wait_for_log("configuration reloaded")["changed"].to_string();
@@ -209,7 +209,7 @@ fn a_reload_takes_limits_operations_and_log_level_as_one() {
         .map(|event| event["key"].clone())
         .collect();
     // The flag that gives every daemon of a test its own port is above the file.
-    assert_eq!(restarts, ["cpu.threads"]);
+    assert_eq!(restarts, ["io.threads"]);
     connection.send(&raw::work(2, "echo", &[], &[0; 2048]));
     assert_eq!(connection.frame().unwrap().kind, Kind::Reply);
     connection.send(&raw::work(3, "echo", &[("delay", "20s")], b""));

@@ -80,6 +80,16 @@ fn operations_see_no_runtime_no_channel_no_socket_and_no_clock() {
     never_named(&words, "daemon/src/operations", &[]);
 }
 
+/// Clocks that are set, back or forth, change nothing but the time that a log line bears: whatever is decided by time
+/// is decided by the monotonic clock. `sent_at`, which the client alone fills in, is for people.
+#[test]
+fn nothing_is_decided_by_the_wall_clock() {
+    let words = ["SystemTime", "UNIX_EPOCH", "ClockId::Realtime", "chrono::", "OffsetDateTime"];
+    never_named(&words, "actors/src", &[]);
+    never_named(&words, "daemon/src", &[]);
+    never_named(&words, "protocol/src", &["protocol/src/client/outgoing.rs"]);
+}
+
 #[test]
 fn imports_point_one_way() {
     never_named(&["windlass_actors", "windlass_daemon"], "protocol/src", &[]);

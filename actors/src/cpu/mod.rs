@@ -6,6 +6,9 @@ mod containment;
 mod digest;
 mod pool;
 mod worker;
+mod workers;
 
-pub use pool::PoolError;
-pub(crate) use pool::{Workers, job_bytes_max, thread_name};
+pub use pool::{Pool, PoolError};
+pub(crate) use pool::{job_bytes_max, thread_name};
+pub use workers::Recruiter;
+pub(crate) use workers::Workers;

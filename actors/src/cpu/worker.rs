@@ -3,17 +3,18 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::coalesce::Boarding;
 use super::digest::{Digest, digest};
-use super::pool::Workers;
+use super::workers::Workers;
 use crate::dispatch::{Answer, Batch, Cost, Failure, Job, StopFlag};
 use crate::operation::{
     Entry, Input, JobContext, OperationError, OperationIndex, Output, OutputBudget, StopCheck, WorkAreas,
 };
-use crate::telemetry::{End, Started};
+use crate::telemetry::{Crew, End, Started};
 
 /// A batch that has run for this long answers what is done and goes back behind whoever is next.
 const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
@@ -33,12 +34,19 @@ pub(crate) struct Worker {
     index: usize,
     areas: WorkAreas,
     kept_bytes_max: u64,
+    crew: Arc<Crew>,
     n_ended: u32,
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, kept_bytes_max: u64) -> Self {
-        Self { index, areas: WorkAreas::default(), kept_bytes_max, n_ended: 0 }
+    /// `crew` is whose counters it writes, at its index.
+    pub(crate) fn new(index: usize, kept_bytes_max: u64, crew: Arc<Crew>) -> Self {
+        Self { index, areas: WorkAreas::default(), kept_bytes_max, crew, n_ended: 0 }
+    }
+
+    /// Gives back what it kept from job to job.
+    pub(crate) fn keep_nothing(&mut self) {
+        self.areas = WorkAreas::default();
     }
 
     /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long. Says
@@ -78,7 +86,7 @@ impl Worker {
             Boarding::Leads(batch) => batch,
             Boarding::Joined => return Duration::ZERO,
             Boarding::Arrived(batch, output) => {
-                self.share(workers, batch, &output);
+                self.share(batch, &output);
                 return Duration::ZERO;
             }
         };
@@ -90,17 +98,17 @@ impl Worker {
         batch.answer(answer);
         if let Some(output) = output {
             for follower in leading.arrives(&batch, &output, ended_at) {
-                self.share(workers, follower, &output);
+                self.share(follower, &output);
             }
         }
         used
     }
 
     /// Answers a job with what another one has come to.
-    fn share(&self, workers: &Workers, mut batch: Batch, output: &Output) {
+    fn share(&self, mut batch: Batch, output: &Output) {
         let now = Instant::now();
         let Some(job) = batch.next() else { return };
-        let counters = &workers.metrics.workers[self.index];
+        let counters = &self.crew.workers()[self.index];
         let index = batch.settings.catalogue.entries()[job.entry].index;
         let queue_time = now.saturating_duration_since(job.queued_at);
         let may_start = job.stop.start();
@@ -124,7 +132,7 @@ impl Worker {
     }
 
     fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, now: Instant) -> (Answer, Instant) {
-        let counters = &workers.metrics.workers[self.index];
+        let counters = &self.crew.workers()[self.index];
         let entry = &batch.settings.catalogue.entries()[job.entry];
         let queue_time = now.saturating_duration_since(job.queued_at);
         if let Some(failure) = unstarted(workers, batch, &job, now) {
@@ -209,7 +217,7 @@ impl Worker {
         if cost.cpu < LIGHT && took < LIGHT && !self.n_ended.is_multiple_of(LIGHT_TAUGHT) {
             return;
         }
-        workers.metrics.workers[self.index].estimated(operation, cost, took);
+        self.crew.workers()[self.index].estimated(operation, cost, took);
         workers.bridge.costs.learn(operation, cost.estimate.cpu, took);
     }
 }

@@ -109,13 +109,28 @@ impl Bridge {
         Some(taken)
     }
 
-    /// One activation of a worker that has a place: runs what there is until nothing is left that could run. `run`
-    /// does the work and says how much CPU time it used; `wake` wakes one more worker if a place is free.
-    pub(crate) fn activation(&self, mut run: impl FnMut(Batch) -> Duration, wake: impl Fn()) {
+    /// The workers are another number from now on, and what they may use is. The caller then wakes as many as there
+    /// are places for: what waits for one of them has woken nobody.
+    pub(crate) fn resize(&self, workers: usize, work_bytes_max: u64) {
+        self.places.set_limit(workers);
+        self.budget.set_work_bytes_max(work_bytes_max);
+    }
+
+    /// One activation of a worker that has a place: runs what there is until nothing is left that could run, or until
+    /// `relieved` says that another pool has taken over. `run` does the work and says how much CPU time it used;
+    /// `wake` wakes one more worker of the pool in force if a place is free.
+    pub(crate) fn activation_until(
+        &self,
+        relieved: impl Fn() -> bool,
+        mut run: impl FnMut(Batch) -> Duration,
+        wake: impl Fn(),
+    ) {
         loop {
             let place = Awake { places: &self.places, wake: &wake };
             let mut ended = None;
-            while let Some(taken) = self.take(ended.take()) {
+            while !relieved()
+                && let Some(taken) = self.take(ended.take())
+            {
                 match taken {
                     Taken::Job(batch, permit) => {
                         let settlement = Settlement::of(&batch);
@@ -133,10 +148,23 @@ impl Bridge {
             }
             drop(place);
             // The last look: what was submitted while all places were taken has woken nobody.
-            if !self.has_runnable() || !self.places.claim() {
+            if !self.has_runnable() {
+                return;
+            }
+            if relieved() {
+                // The place was held against the pool in force, which may have been refused it meanwhile.
+                return wake();
+            }
+            if !self.places.claim() {
                 return;
             }
         }
+    }
+
+    /// An activation where no other pool ever takes over.
+    #[cfg(test)]
+    pub(crate) fn activation(&self, run: impl FnMut(Batch) -> Duration, wake: impl Fn()) {
+        self.activation_until(|| false, run, wake);
     }
 
     /// Puts back what a worker did not get to.

@@ -11,7 +11,7 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
 /// What runs now, against what may.
 pub(crate) struct Budget {
     work_bytes: AtomicU64,
-    work_bytes_max: u64,
+    work_bytes_max: AtomicU64,
     /// Running jobs of each operation, counted only where its concurrency is limited.
     running: Vec<AtomicUsize>,
     /// Whether a worker left something waiting that did not fit. Whoever frees something then wakes a worker.
@@ -22,7 +22,7 @@ impl Budget {
     pub(crate) fn new(work_bytes_max: u64, n_operations: usize) -> Self {
         Self {
             work_bytes: AtomicU64::new(0),
-            work_bytes_max,
+            work_bytes_max: AtomicU64::new(work_bytes_max),
             running: (0..n_operations).map(|_| AtomicUsize::new(0)).collect(),
             passed_over: AtomicBool::new(false),
         }
@@ -43,11 +43,11 @@ impl Budget {
         };
         // From here on the permit gives back what was taken.
         let mut permit = RunPermit { budget: Arc::clone(self), work_bytes: 0, operation };
-        let work_bytes = batch.work_bytes().min(self.work_bytes_max);
+        let work_bytes = batch.work_bytes();
         if work_bytes > 0 {
             self.work_bytes
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
-                    now.checked_add(work_bytes).filter(|sum| *sum <= self.work_bytes_max)
+                    self.has_room(now, work_bytes).then(|| now.saturating_add(work_bytes))
                 })
                 .map_err(|_| Shortage)?;
             permit.work_bytes = work_bytes;
@@ -61,15 +61,21 @@ impl Budget {
             let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
             self.running[usize::from(entry.index.0)].load(Ordering::SeqCst) < limit
         });
-        let left = self.work_bytes_max.saturating_sub(self.work_bytes.load(Ordering::SeqCst));
-        concurrency && batch.work_bytes().min(self.work_bytes_max) <= left
+        let needed = batch.work_bytes();
+        concurrency && (needed == 0 || self.has_room(self.work_bytes.load(Ordering::SeqCst), needed))
+    }
+
+    /// Whether `more` bytes fit beside the `now` that are reserved. What was admitted under a higher limit than the
+    /// one in force, and needs more than all of that, is not lost: it runs when nothing else needs memory.
+    fn has_room(&self, now: u64, more: u64) -> bool {
+        now == 0 || now.checked_add(more).is_some_and(|sum| sum <= self.work_bytes_max())
     }
 
     /// How many jobs like this may run at the same time, where that is bounded.
     pub(crate) fn at_once(&self, entry: &Entry, work_bytes: u64) -> Option<usize> {
         let by_concurrency = entry.concurrency_max.map(usize::from);
         let by_memory = self
-            .work_bytes_max
+            .work_bytes_max()
             .checked_div(work_bytes)
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX).max(1));
         [by_concurrency, by_memory].into_iter().flatten().min()
@@ -93,7 +99,12 @@ impl Budget {
     }
 
     pub(crate) fn work_bytes_max(&self) -> u64 {
-        self.work_bytes_max
+        self.work_bytes_max.load(Ordering::SeqCst)
+    }
+
+    /// Another limit from now on. What runs keeps what it has.
+    pub(super) fn set_work_bytes_max(&self, bytes: u64) {
+        self.work_bytes_max.store(bytes, Ordering::SeqCst);
     }
 }
 

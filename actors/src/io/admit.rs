@@ -139,8 +139,8 @@ impl IoWorld {
             client: ask.client,
             class: ask.class,
             cpu: cost.cpu,
-            restricted: at_once.filter(|n| *n < self.n_workers).map(|n| (entry.index, n)),
-            workers: self.n_workers,
+            restricted: at_once.filter(|n| *n < self.n_workers()).map(|n| (entry.index, n)),
+            workers: self.n_workers(),
             batch_share: settings.queue.batch_share,
         });
         match wait.checked_sub(wait_max) {

@@ -53,7 +53,6 @@ pub(crate) struct IoWorld {
     pub(crate) server: String,
     /// Where HTTP is spoken, for those who try it on the native port.
     pub(crate) http_hint: String,
-    pub(crate) n_workers: usize,
 }
 
 impl IoWorld {
@@ -65,10 +64,16 @@ impl IoWorld {
     /// How busy the daemon is: 0 is idle, 50 all workers busy and nothing waiting, 100 a full queue.
     pub(crate) fn load(&self) -> u8 {
         let bridge = &self.workers.bridge;
-        let busy = 50 * bridge.places.awake().min(self.n_workers) / self.n_workers;
+        let n_workers = self.n_workers();
+        let busy = 50 * bridge.places.awake().min(n_workers) / n_workers;
         let capacity = self.settings.load().queue.capacity.get();
         let full = 50 * bridge.waiting_jobs().min(capacity) / capacity;
         u8::try_from(busy + full).unwrap_or(100)
+    }
+
+    /// How many workers the pool in force has; a reload may change it.
+    pub(crate) fn n_workers(&self) -> usize {
+        self.workers.bridge.places.limit()
     }
 
     /// Largest frame that is read: a body in one piece, with a full head.
@@ -80,6 +85,6 @@ impl IoWorld {
 
     /// Most requests that may wait and run together.
     pub(crate) fn slots_max(&self, settings: &Settings) -> usize {
-        settings.queue.capacity.get().saturating_add(self.n_workers)
+        settings.queue.capacity.get().saturating_add(self.n_workers())
     }
 }

@@ -39,6 +39,15 @@ impl Accuracy {
         bump(&self.estimated_nanos, nanos(estimated));
         bump(&self.took_nanos, nanos(took));
     }
+
+    /// Adds what another worker has measured; for the one owner of `self`.
+    pub(super) fn add(&self, other: &Self) {
+        let sums = [&self.n, &self.formula_nanos, &self.estimated_nanos, &self.took_nanos];
+        let others = [&other.n, &other.formula_nanos, &other.estimated_nanos, &other.took_nanos];
+        for (sum, more) in self.ratios.iter().chain(sums).zip(other.ratios.iter().chain(others)) {
+            bump(sum, more.load(Ordering::Relaxed));
+        }
+    }
 }
 
 /// Below this, measuring costs as much as what is measured.

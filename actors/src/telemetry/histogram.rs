@@ -54,6 +54,14 @@ impl Histogram {
         bump(&self.buckets[place], 1);
         bump(&self.sum_nanos, nanos(time));
     }
+
+    /// Adds all that another has measured, which is not written to any more.
+    pub(super) fn add(&self, other: &Self) {
+        for (sum, count) in self.buckets.iter().zip(&other.buckets) {
+            bump(sum, count.load(Ordering::Relaxed));
+        }
+        bump(&self.sum_nanos, other.sum_nanos.load(Ordering::Relaxed));
+    }
 }
 
 /// The sum of what several workers measured.

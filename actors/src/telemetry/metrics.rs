@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use windlass_protocol::FailureCode;
 
+use super::crew::Crews;
 use super::outcome::Outcome;
-use super::worker::WorkerCounters;
 use crate::dispatch::Failure;
 use crate::operation::OperationIndex;
 
@@ -18,7 +18,8 @@ pub(crate) struct Metrics {
     pub(crate) started_at: Instant,
     /// Names of all operations that the program knows, by [`OperationIndex`].
     pub(crate) operations: Vec<&'static str>,
-    pub(crate) workers: Vec<WorkerCounters>,
+    /// What the workers count: those of the pool in force and of older ones.
+    pub(crate) crews: Crews,
     /// Requests that were read, by what they asked for.
     requests: Vec<RequestCounters>,
     /// Failures of requests whose operation was not started, by code.
@@ -68,10 +69,10 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) {
 }
 
 impl Metrics {
-    pub(crate) fn new(workers: usize, operations: Vec<&'static str>, now: Instant) -> Self {
+    pub(crate) fn new(operations: Vec<&'static str>, now: Instant) -> Self {
         Self {
             started_at: now,
-            workers: (0..workers).map(|_| WorkerCounters::new(operations.len())).collect(),
+            crews: Crews::new(operations.len()),
             // The last is for the unknown.
             requests: (0..=operations.len()).map(|_| RequestCounters::default()).collect(),
             operations,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use windlass_protocol::FailureCode;
 
 use super::accuracy::AccuracySnapshot;
+use super::crew::{Crew, Roster};
 use super::histogram::{Histogram, HistogramSnapshot, nanos};
 use super::metrics::Metrics;
 use super::outcome::Outcome;
@@ -37,8 +38,10 @@ pub struct Snapshot {
     pub refusals: Vec<(FailureCode, u64)>,
     /// Jobs by operation, as the workers saw them.
     pub jobs: Vec<JobsSnapshot>,
-    /// Every worker, by index.
+    /// Every worker of the pool in force, by index.
     pub workers: Vec<WorkerSnapshot>,
+    /// Workers of older pools that still run something.
+    pub leaving: Vec<WorkerSnapshot>,
     /// What waits, and what it holds.
     pub queue: QueueSnapshot,
     /// Working memory that running jobs have reserved, bytes.
@@ -104,6 +107,8 @@ pub struct JobsSnapshot {
 /// What one worker did and does.
 #[derive(Clone, Debug)]
 pub struct WorkerSnapshot {
+    /// Its place in its pool.
+    pub index: usize,
     /// The name of its thread.
     pub name: String,
     /// Time spent on jobs, the running one included.
@@ -176,7 +181,11 @@ impl Snapshot {
         let uptime = now.saturating_duration_since(metrics.started_at);
         let phase: Phase = *world.phase.borrow();
         let phase_for = uptime.saturating_sub(Duration::from_nanos(read(&metrics.phase_entered)));
-        let workers = workers(metrics, uptime);
+        let roster = metrics.crews.roster();
+        let workers = workers(&roster.current, metrics, uptime);
+        let mut leaving: Vec<WorkerSnapshot> =
+            roster.leaving.iter().flat_map(|crew| self::workers(crew, metrics, uptime)).collect();
+        leaving.retain(|worker| worker.running.is_some());
         let budget = &world.workers.bridge.budget;
         Self {
             server: world.server.clone(),
@@ -187,9 +196,10 @@ impl Snapshot {
             load: world.load(),
             requests: requests(metrics),
             refusals: metrics.refusals().collect(),
-            jobs: jobs(metrics),
-            queue: queue(world, &settings, &workers, now),
+            jobs: jobs(&roster, metrics),
+            queue: queue(world, &settings, workers.iter().chain(&leaving), now),
             workers,
+            leaving,
             work_bytes: budget.work_bytes(),
             work_bytes_max: budget.work_bytes_max(),
             doors: doors(world),
@@ -234,9 +244,9 @@ fn requests(metrics: &Metrics) -> Vec<RequestsSnapshot> {
     metrics.requests().map(of_one).collect()
 }
 
-fn jobs(metrics: &Metrics) -> Vec<JobsSnapshot> {
+fn jobs(roster: &Roster, metrics: &Metrics) -> Vec<JobsSnapshot> {
     let of_one = |(index, operation): (usize, &&'static str)| {
-        let counters = || metrics.workers.iter().map(move |worker| &worker.operations()[index]);
+        let counters = || roster.operation(index);
         let sum = |of: fn(&OperationCounters) -> &AtomicU64| counters().map(|one| read(of(one))).sum();
         let merged = |of: fn(&OperationCounters) -> &Histogram| HistogramSnapshot::of(counters().map(of));
         JobsSnapshot {
@@ -255,9 +265,10 @@ fn jobs(metrics: &Metrics) -> Vec<JobsSnapshot> {
     metrics.operations.iter().enumerate().map(of_one).collect()
 }
 
-fn workers(metrics: &Metrics, uptime: Duration) -> Vec<WorkerSnapshot> {
+fn workers(crew: &Crew, metrics: &Metrics, uptime: Duration) -> Vec<WorkerSnapshot> {
     let names = || metrics.operations.iter().copied();
     let of_one = |(index, worker): (usize, &super::worker::WorkerCounters)| WorkerSnapshot {
+        index,
         name: thread_name(index),
         busy: worker.busy(uptime),
         running: worker.running().and_then(|running| {
@@ -272,13 +283,18 @@ fn workers(metrics: &Metrics, uptime: Duration) -> Vec<WorkerSnapshot> {
             .filter(|(_, taken)| *taken > 0)
             .collect(),
     };
-    metrics.workers.iter().enumerate().map(of_one).collect()
+    crew.workers().iter().enumerate().map(of_one).collect()
 }
 
 /// In the order in which they are listed.
 const CLASSES: [Class; 2] = [Class::Interactive, Class::Batch];
 
-fn queue(world: &IoWorld, settings: &Settings, workers: &[WorkerSnapshot], now: Instant) -> QueueSnapshot {
+fn queue<'a>(
+    world: &IoWorld,
+    settings: &Settings,
+    workers: impl Iterator<Item = &'a WorkerSnapshot>,
+    now: Instant,
+) -> QueueSnapshot {
     let bridge = &world.workers.bridge;
     let said = &world.metrics.oldest_waiting_said;
     // A worker that has the schedule will have put it back by the next look; until then the last one counts.
@@ -295,7 +311,6 @@ fn queue(world: &IoWorld, settings: &Settings, workers: &[WorkerSnapshot], now: 
         drains_in: world.workers.drain_in(),
         oldest_waiting,
         oldest_running: workers
-            .iter()
             .filter_map(|worker| worker.running.as_ref())
             .map(|running| running.time)
             .max()

@@ -40,7 +40,8 @@ pub(super) fn status(snapshot: &Snapshot) -> Value {
         "state_seconds": snapshot.phase_for.as_secs_f64(),
         "state_left_seconds": snapshot.phase_left.map(|left| left.as_secs_f64()),
         "load": snapshot.load,
-        "workers": snapshot.workers.iter().enumerate().map(worker).collect::<Vec<_>>(),
+        "workers": snapshot.workers.iter().map(worker).collect::<Vec<_>>(),
+        "workers_leaving": snapshot.leaving.iter().map(worker).collect::<Vec<_>>(),
         "operations": snapshot.jobs.iter().filter(|jobs| jobs.taken() > 0).map(operation).collect::<Map<_, _>>(),
         "requests": requests(&snapshot.requests),
         "in_flight": snapshot.in_flight(),
@@ -74,7 +75,7 @@ pub(super) fn status(snapshot: &Snapshot) -> Value {
 }
 
 /// What a worker does now, and how many jobs of each operation it took.
-fn worker((index, worker): (usize, &WorkerSnapshot)) -> Value {
+fn worker(worker: &WorkerSnapshot) -> Value {
     let running = worker.running.as_ref().map(|running| {
         json!({
             "operation": running.operation,
@@ -85,7 +86,7 @@ fn worker((index, worker): (usize, &WorkerSnapshot)) -> Value {
     let jobs: Map<String, Value> =
         worker.jobs.iter().map(|(name, taken)| ((*name).to_owned(), json!(taken))).collect();
     json!({
-        "index": index,
+        "index": worker.index,
         "name": worker.name,
         "running": running,
         "jobs": jobs,

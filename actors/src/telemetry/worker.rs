@@ -18,6 +18,8 @@ pub(crate) struct WorkerCounters {
     running_since: AtomicU64,
     /// What it was estimated at, nanoseconds.
     running_estimate: AtomicU64,
+    /// When the one was started that was last reported to run for too long, nanoseconds since the daemon was.
+    reported: AtomicU64,
     /// Number of the connection that it runs for; 0 is none.
     running_for: AtomicU64,
     /// Time of all jobs that have ended.
@@ -92,6 +94,7 @@ impl WorkerCounters {
             running: AtomicU64::new(0),
             running_since: AtomicU64::new(0),
             running_estimate: AtomicU64::new(0),
+            reported: AtomicU64::new(u64::MAX),
             running_for: AtomicU64::new(0),
             busy_nanos: AtomicU64::new(0),
             busy_said: AtomicU64::new(0),
@@ -134,6 +137,12 @@ impl WorkerCounters {
     pub(crate) fn estimated(&self, operation: OperationIndex, cost: &Cost, took: Duration) {
         let counters = &self.operations[usize::from(operation.0)];
         counters.accuracy.record(cost.estimate.cpu, cost.cpu, took);
+    }
+
+    /// Notes that a running job is reported; whether it was not before.
+    pub(crate) fn report(&self, running: &Running) -> bool {
+        let since = nanos(running.since);
+        self.reported.swap(since, Ordering::Relaxed) != since
     }
 
     /// Counters by [`OperationIndex`].

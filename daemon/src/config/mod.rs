@@ -36,7 +36,7 @@ pub struct Config {
     pub listen: Listen,
     /// The I/O world; at restart.
     pub io: Io,
-    /// The CPU world; at restart.
+    /// The CPU world; at reload.
     pub cpu: PoolSettings,
     /// What the actors are told; at reload.
     pub settings: Settings,

@@ -222,14 +222,15 @@ fn general() -> Vec<Key> {
             "cpu.threads",
             Kind::NumberOrAuto { min: 1, max: THREADS_MAX },
             r#""auto""#,
-            AtRestart,
-            "Worker threads. \"auto\" is one per core (affinity and cgroup quota counted): more only make the caches colder.",
+            AtReload,
+            "Worker threads. \"auto\" is one per core (affinity and cgroup quota counted): more only make the caches colder. \
+             Another number is taken by new threads; those before them finish what they run.",
         ),
         key(
             "cpu.thread_stack",
             Kind::Size { min: 256 * KIB, max: GIB },
             r#""8MiB""#,
-            AtRestart,
+            AtReload,
             "Stack of each worker. What a main thread has, which is what native libraries expect; only touched pages \
              cost memory.",
         ),
@@ -237,7 +238,7 @@ fn general() -> Vec<Key> {
             "cpu.nice",
             Kind::Number { min: 0, max: 19 },
             "19",
-            AtRestart,
+            AtReload,
             "Niceness of each worker. 19 keeps the I/O threads awake beside full load at the same rate of work; \
              between services, CPUWeight= of the unit decides.",
         ),
@@ -245,7 +246,7 @@ fn general() -> Vec<Key> {
             "cpu.memory",
             Kind::Size { min: MIB, max: 1024 * GIB },
             r#""1GiB""#,
-            AtRestart,
+            AtReload,
             "Working memory of all that runs, kept work areas included. A job that does not fit yet waits.",
         ),
         key(

@@ -11,6 +11,7 @@ part_unit() {
 }
 
 part_states() {
+    local since
     equal "stop with its sockets" "$(script "systemctl stop 'windlass*'; echo \$?; systemctl is-active windlass || true")" \
         "$(printf '0\ninactive')"
     equal "a drained end is exit status 0" "$(property ExecMainStatus)/$(property Result)" 0/success
@@ -32,6 +33,15 @@ part_states() {
     config ''
     restart
     equal "the next start is a good one" "$(property ActiveState)" active
+    # One that never starts is given up after ten attempts, and its sockets refuse instead of letting clients wait.
+    drop_in broken $'[Service]\nExecStart=\nExecStart=/bin/false\nRestartSec=100ms'
+    since=$(cursor)
+    inside systemctl restart windlass.service 2>/dev/null || true
+    check "what never starts is given up" until_so 30 said "$since" "Start request repeated too quickly"
+    check "and its sockets are closed" until_so 10 script '! ss -Hltn "sport >= 7410 and sport <= 7412" | grep .'
+    no_drop_ins
+    script "systemctl reset-failed 'windlass*'; systemctl start windlass.service"
+    check "as the README says, it is started again by hand" inside windlass ping
 }
 
 status_under_load() {
@@ -136,13 +146,66 @@ timeout = "1s"'
     equal "still active, the same process" "$(property ActiveState)/$(property MainPID)" "active/$pid"
     # Past the check: SIGHUP alone.
     since=$(cursor)
-    inside systemctl kill --signal=HUP windlass.service
+    inside systemctl kill --kill-whom=main --signal=HUP windlass.service
     check "SIGHUP with a broken file is refused" until_so 10 said "$since" "reload refused"
     check "and the status line says so" until_so 10 is_like StatusText 'reload was refused'
     config ''
     inside systemctl reload windlass.service
     check "until the next good one" until_so 10 is_like StatusText '^serving( |:|$)(.*workers|$)'
+    more_threads
     report=$(load --address "$tcp" --times 20 --pause 0.1 --command 'systemctl reload windlass.service')
     books "20 reloads under load lose nothing" "$report" refused lost doubled wrong failed unknown hung commands_failed \
         retried
+}
+
+# NAME:NICE of each CPU thread, in one line.
+cpu_threads() { inside ps -L -o comm=,ni= -p "$(property MainPID)" | awk '/^windlass-cpu-/ { print $1 ":" $2 }' | sort | xargs; }
+cpu_threads_are() { [[ $(cpu_threads) == "$1" ]]; }
+# How many spins were answered, all in all; and within so many seconds.
+spins_done() {
+    inside windlass status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["requests"]["spin"]["done"])'
+}
+spins_within() {
+    local before
+    before=$(spins_done)
+    sleep "$1"
+    echo $(($(spins_done) - before))
+}
+
+# A reload from one CPU thread to two and back, under load.
+more_threads() {
+    local one two report pid bench
+    config "$with_spin
+[cpu]
+threads = 1
+nice = 5"
+    restart
+    pid=$(property MainPID)
+    check "one CPU thread" until_so 10 cpu_threads_are "windlass-cpu-0:5"
+    inside windlass bench spin -p for=5ms --connections 4 --pipeline 4 --duration 12s --json >"$scratch/bench.json" &
+    bench=$!
+    check "it is busy" until_so 10 busy_workers 1
+    one=$(spins_within 3)
+    config "$with_spin
+[cpu]
+threads = 2
+nice = 6"
+    check "a reload asks for two" inside systemctl reload windlass.service
+    check "two CPU threads, of the new niceness, and no other" until_so 10 cpu_threads_are \
+        "windlass-cpu-0:6 windlass-cpu-1:6"
+    two=$(spins_within 3)
+    config "$with_spin
+[cpu]
+threads = 1"
+    check "a reload asks for one again" inside systemctl reload windlass.service
+    check "one CPU thread, of the usual niceness" until_so 10 cpu_threads_are "windlass-cpu-0:19"
+    # Here, because a subshell cannot wait for it.
+    if wait "$bench"; then pass "the load ends"; else fail "the load ends"; fi
+    report=$(cat "$scratch/bench.json")
+    equal "no request failed" "$(field "$report" failures)/$(field "$report" unanswered)/$(field "$report" broken_connections)" '{}/0/0'
+    printf '      with two threads %s times the throughput of one (%s and %s requests in 3 s; load average here: %s)\n' \
+        "$(awk -v one="$one" -v two="$two" 'BEGIN { printf "%.2f", two / one }')" "$one" "$two" "$(cut -d ' ' -f 1 /proc/loadavg)"
+    equal "all in the same process" "$(property MainPID)" "$pid"
+    config ''
+    inside systemctl reload windlass.service
 }

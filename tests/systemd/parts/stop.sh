@@ -3,10 +3,11 @@
 # Ends: restarts under load, drains that are long, drains that never end.
 
 part_restarts() {
-    local report
+    local report since
     # As many restarts as this are no accident here.
     drop_in limit $'[Unit]\nStartLimitIntervalSec=0'
     restart
+    since=$(cursor)
     report=$(LIMIT=1200 load --address "$tcp" --address "$unix" --times "$restarts" --pause 0.3 \
         --command 'systemctl restart windlass.service')
     books "$restarts restarts under load lose nothing" "$report" refused lost doubled wrong failed unknown hung \
@@ -15,6 +16,7 @@ part_restarts() {
         "$(field "$report" gap_ms_median)" "$(field "$report" gap_ms_max)"
     printf '      most of it is the sandbox, which systemd sets up anew (load average here: %s)\n' \
         "$(cut -d ' ' -f 1 /proc/loadavg)"
+    journal "$since" | python3 tests/systemd/pauses.py | sed 's/^/      /'
     below "median time without an answer, ms" "$(field "$report" gap_ms_median)" "$gap"
     no_drop_ins
 }

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::*;
 use crate::dispatch::{Budget, Failure, ReplyBox};
 
-const WORK_BYTES_MAX: u64 = 1000;
+const WORK_BYTES_MAX: u64 = 1024;
 
 /// What must be true whatever happened: every job is answered once, in the end nothing is held, and never more than
 /// the limits runs.

@@ -142,10 +142,10 @@ format = "json"
 fn a_reload_knows_what_it_takes_and_what_needs_a_restart() {
     let old = file("[timeouts]\nidle = \"60s\"").load();
     let new =
-        file("[timeouts]\nidle = \"1m\"\nread = \"31s\"\n[cpu]\nthreads = 8\nnice = 5\n[listen]\nhttp = []")
+        file("[timeouts]\nidle = \"1m\"\nread = \"31s\"\n[cpu]\nthreads = 8\nnice = 5\n[io]\nthreads = 7\n[listen]\nhttp = []")
             .load();
-    assert_eq!(old.restart_needed(&new), ["listen.http", "cpu.nice"]);
-    assert_eq!(old.reloaded(&new), ["timeouts.read"]);
+    assert_eq!(old.restart_needed(&new), ["listen.http", "io.threads"]);
+    assert_eq!(old.reloaded(&new), ["cpu.nice", "timeouts.read"]);
     assert!(old.restart_needed(&old).is_empty());
 }
 
