@@ -29,12 +29,12 @@ impl Worker {
     /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long.
     pub(crate) fn run(&mut self, workers: &Workers, mut batch: Batch) {
         let begun_at = Instant::now();
-        let mut now = begun_at;
+        let batch_until = begun_at + BATCH_TIME_MAX;
+        let mut clock = Clock { now: begun_at, since_start: begun_at - workers.metrics.started_at };
         while let Some(job) = batch.next() {
-            let (answer, ended_at) = self.run_job(workers, &batch, job, now);
+            let answer = self.run_job(workers, &batch, job, &mut clock);
             batch.answer(answer);
-            now = ended_at;
-            if batch.len() > 0 && now - begun_at > BATCH_TIME_MAX {
+            if batch.len() > 0 && clock.now > batch_until {
                 batch.send_done();
                 workers.bridge.put_back(batch);
                 return;
@@ -45,18 +45,19 @@ impl Worker {
         }
     }
 
-    fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, now: Instant) -> (Answer, Instant) {
+    fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, clock: &mut Clock) -> Answer {
         let counters = &workers.metrics.workers[self.index];
         let entry = &batch.settings.catalogue.entries()[job.entry];
-        let queue_time = now.saturating_duration_since(job.queued_at);
-        if let Some(failure) = unstarted(workers, batch, &job, now) {
+        let taken_at = clock.now;
+        let queue_time = taken_at.saturating_duration_since(job.queued_at);
+        if let Some(failure) = unstarted(workers, batch, &job, Taken { at: taken_at, waited: queue_time }) {
             counters.ended(entry.index, End::Dropped, queue_time, Duration::ZERO);
             let answer = Answer::failed(job.id, failure, job.held);
-            return (Answer { queue_time, ..answer }, now);
+            return Answer { queue_time, ..answer };
         }
 
-        counters.started(entry.index, now - workers.metrics.started_at, batch.client);
-        let Job { id, arguments, input, deadline, slot, mut held, ref stop, .. } = job;
+        counters.started(entry.index, clock.since_start, batch.client);
+        let Job { id, arguments, input, deadline, mut held, ref stop, .. } = job;
         let input_bytes = input.len() as u64;
         let result = {
             let mut context = JobContext {
@@ -66,8 +67,7 @@ impl Worker {
             };
             catch_unwind(AssertUnwindSafe(|| entry.operation.run(&arguments, input, &mut context)))
         };
-        let ended_at = Instant::now();
-        let service_time = ended_at - now;
+        let service_time = clock.advance();
 
         let (end, outcome) = match result {
             Ok(Ok(output)) if output.0.len() as u64 > batch.output_bytes_max => {
@@ -97,20 +97,43 @@ impl Worker {
             }
         };
         counters.ended(entry.index, end, queue_time, service_time);
-        drop(slot);
-        held.shrink_to(outcome.as_ref().map_or(0, |output| output.0.len() as u64));
-        (Answer { id, outcome, queue_time, service_time, held }, ended_at)
+        Answer { id, outcome, queue_time, service_time, held }
     }
 }
 
+/// The time, read once where one job ends and the next begins.
+struct Clock {
+    now: Instant,
+    /// The same, counted from the start of the daemon.
+    since_start: Duration,
+}
+
+impl Clock {
+    /// Reads it; says how much has passed since the last time.
+    fn advance(&mut self) -> Duration {
+        let now = Instant::now();
+        let passed = now - self.now;
+        *self = Self { now, since_start: self.since_start + passed };
+        passed
+    }
+}
+
+/// When a worker took a job.
+#[derive(Clone, Copy)]
+struct Taken {
+    at: Instant,
+    /// From the bridge until then.
+    waited: Duration,
+}
+
 /// Why a job is not even started, if so.
-fn unstarted(workers: &Workers, batch: &Batch, job: &Job, now: Instant) -> Option<Failure> {
-    let waited = now.saturating_duration_since(job.queued_at);
+fn unstarted(workers: &Workers, batch: &Batch, job: &Job, taken: Taken) -> Option<Failure> {
+    let Taken { at, waited } = taken;
     if !job.stop.start() {
         Some(Failure::abandoned())
     } else if workers.bridge.everything_stopped().load(Ordering::Relaxed) {
         Some(Failure { retry_safe: true, ..Failure::drain_over() })
-    } else if now >= job.deadline {
+    } else if at >= job.deadline {
         Some(Failure::expired(waited))
     } else if waited > batch.settings.queue.wait_max {
         Some(Failure::waited_too_long(waited))

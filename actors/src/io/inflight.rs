@@ -102,7 +102,7 @@ impl Inflight {
     }
 
     fn remove(&mut self, place: usize) -> Option<Open> {
-        let taken = self.open.remove(place);
+        let taken = if place == 0 { self.open.pop_front() } else { self.open.remove(place) };
         if self.open.is_empty() {
             self.overdue_at = None;
             if self.open.capacity() > KEPT_MAX {

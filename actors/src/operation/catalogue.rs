@@ -28,6 +28,8 @@ pub struct Entry {
 pub struct Catalogue {
     /// Sorted by name.
     entries: Vec<Entry>,
+    /// Their names, which every request is looked up in.
+    names: Vec<&'static str>,
 }
 
 /// A set of operations that cannot be a catalogue.
@@ -45,13 +47,13 @@ impl Catalogue {
         entries.sort_by_key(|entry| entry.operation.declaration().name);
         match entries.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
             Some(pair) => Err(CatalogueError(pair[0].name())),
-            None => Ok(Self { entries }),
+            None => Ok(Self { names: entries.iter().map(Entry::name).collect(), entries }),
         }
     }
 
     /// The enabled operation of this name, and its place in [`Catalogue::entries`].
     pub fn find(&self, name: &str) -> Option<(&Entry, usize)> {
-        let place = self.entries.binary_search_by(|entry| entry.name().cmp(name)).ok()?;
+        let place = self.names.binary_search(&name).ok()?;
         Some((&self.entries[place], place))
     }
 

@@ -8,18 +8,21 @@ use windlass_protocol::limits::SKIP_BYTES_MAX;
 use windlass_protocol::{FLAG_MORE, FailureCode, Header, PRIORITY_INTERACTIVE, Prefix, Work};
 use zeroize::Zeroizing;
 
-use super::{Session, Stage};
-use crate::dispatch::{Batch, Class, Failure};
-use crate::io::admit::{Arrival, Ask, Waiting};
+use super::{Session, Stage, Turn};
+use crate::dispatch::{Admitted, Batch, Class, Failure};
+use crate::io::admit::{Arrival, Ask, Granted, Waiting};
 use crate::io::inbound::Body;
 use crate::io::inflight::Crossed;
 use crate::operation::{Input, Secrecy};
-use crate::telemetry::add;
+use crate::settings::Settings;
+use crate::telemetry::Asked;
 
 /// What becomes of the body that follows the head of a request.
 pub(crate) enum Verdict {
+    /// It was here and is taken.
+    Taken,
     /// It is awaited.
-    Read(Box<Waiting>),
+    Awaited(Box<Waiting>),
     /// It is thrown away; the request is answered.
     Skip,
 }
@@ -31,13 +34,13 @@ pub(super) struct Held {
 }
 
 impl Session {
-    /// The head of a request. Decides from it alone.
+    /// The head of a request. Decides from it alone; then takes the body, if it lies whole in what was read.
     pub(crate) fn work(
         &mut self,
+        turn: &mut Turn,
         prefix: Prefix,
         header: &[u8],
-        body_is_here: bool,
-        received_at: Instant,
+        body: Option<&[u8]>,
     ) -> Verdict {
         match self.stage {
             Stage::Open | Stage::Draining => {}
@@ -74,36 +77,43 @@ impl Session {
         self.last_id = prefix.id;
         self.totals.requests += 1;
         self.totals.bytes_in += u64::from(prefix.body_len);
-        add(&self.world.metrics.bytes_in, u64::from(prefix.body_len));
-        match self.admit(prefix, &work, body_is_here, received_at) {
-            Ok(waiting) => {
-                let asked = waiting.asked();
-                self.world.metrics.request_read(asked);
-                self.inflight.insert(prefix.id, asked);
-                Verdict::Read(Box::new(waiting))
-            }
+        turn.bytes_in += u64::from(prefix.body_len);
+        let body_bytes = u64::from(prefix.body_len);
+        let arrival = if body.is_some() { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) };
+        let granted = match self.admit(turn, prefix, &work, arrival) {
+            Ok(granted) => granted,
             Err(failure) => {
                 // Nobody knows what a body is that nobody takes.
                 self.secret_read = true;
                 let asked = self.world.asked(work.operation);
-                self.world.metrics.request_read(asked);
+                self.count_read(turn, asked);
                 self.answer_failure(prefix.id, asked, &failure);
-                if !body_is_here && u64::from(prefix.body_len) > SKIP_BYTES_MAX {
+                if body.is_none() && body_bytes > SKIP_BYTES_MAX {
                     self.leave_quietly(failure.code.number());
                 }
-                Verdict::Skip
+                return Verdict::Skip;
             }
+        };
+        let asked = granted.asked(&turn.settings);
+        self.count_read(turn, asked);
+        self.inflight.insert(prefix.id, asked);
+        match body {
+            Some(body) => {
+                self.body(turn, granted, body);
+                Verdict::Taken
+            }
+            None => Verdict::Awaited(Box::new(granted.keep(Arc::clone(&turn.settings)))),
+        }
+    }
+
+    fn count_read(&self, turn: &mut Turn, asked: Asked) {
+        if let Some((asked, n)) = turn.read.add(asked) {
+            self.world.metrics.requests_read(asked, n);
         }
     }
 
     /// What only this protocol can be refused for, then what every door asks.
-    fn admit(
-        &self,
-        prefix: Prefix,
-        work: &Work<'_>,
-        body_is_here: bool,
-        received_at: Instant,
-    ) -> Result<Waiting, Failure> {
+    fn admit(&self, turn: &Turn, prefix: Prefix, work: &Work<'_>, body: Arrival) -> Result<Granted, Failure> {
         let unsupported = |message: String| Err(Failure::refused(FailureCode::UNSUPPORTED, message));
         if self.stage == Stage::Draining {
             return Err(Failure::draining());
@@ -116,17 +126,17 @@ impl Session {
                 "a body in several parts needs feature bit 0, which this daemon does not have".to_owned(),
             );
         }
-        let body_bytes = u64::from(prefix.body_len);
-        self.world.admit(&Ask {
+        let ask = Ask {
             id: prefix.id,
             operation: work.operation,
             parameters: &work.parameters,
             deadline: work.deadline.map(Duration::from_millis),
             class: if work.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch },
-            body: if body_is_here { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) },
-            received_at,
+            body,
+            received_at: turn.now,
             in_flight: self.inflight.len(),
-        })
+        };
+        self.world.admit(&turn.settings, &ask)
     }
 
     /// The memory for the body of a request that is not here yet.
@@ -141,15 +151,21 @@ impl Session {
     }
 
     /// A body that lies whole in what was read.
-    pub(crate) fn body(&mut self, waiting: Box<Waiting>, body: &[u8], now: Instant) {
-        let input = match waiting.secrecy() {
+    fn body(&mut self, turn: &Turn, granted: Granted, body: &[u8]) {
+        let entry = &turn.settings.catalogue.entries()[granted.request.entry];
+        let input = match entry.operation.declaration().secrecy {
             Secrecy::Open => Input::Shared(Bytes::copy_from_slice(body)),
             Secrecy::Secret => {
                 self.secret_read = true;
                 Input::Secret(Zeroizing::new(body.to_vec()))
             }
         };
-        self.complete(waiting, input, now);
+        if granted.hold.is_some() {
+            let waiting = granted.keep(Arc::clone(&turn.settings));
+            return self.complete(Box::new(waiting), input, turn.now);
+        }
+        let request = Admitted { input, ..granted.request };
+        self.enqueue(&turn.settings, granted.class, request, turn.now);
     }
 
     /// A body that came in several reads.
@@ -169,7 +185,10 @@ impl Session {
                 let until = now + hold;
                 self.held.push(Held { until, waiting });
             }
-            None => self.enqueue(*waiting, now),
+            None => {
+                let Waiting { settings, class, request, .. } = *waiting;
+                self.enqueue(&settings, class, request, now);
+            }
         }
     }
 
@@ -195,15 +214,15 @@ impl Session {
     pub(crate) fn release(&mut self, now: Instant) {
         while self.held.peek().is_some_and(|held| held.until <= now) {
             if let Some(held) = self.held.pop() {
-                self.enqueue(*held.waiting, now);
+                let Waiting { settings, class, request, .. } = *held.waiting;
+                self.enqueue(&settings, class, request, now);
             }
         }
         self.submit();
     }
 
-    fn enqueue(&mut self, waiting: Waiting, now: Instant) {
-        let Waiting { settings, class, request, .. } = waiting;
-        let slot = match self.world.workers.bridge.admission.enter(self.world.slots_max(&settings)) {
+    fn enqueue(&mut self, settings: &Arc<Settings>, class: Class, request: Admitted, now: Instant) {
+        let slot = match self.world.workers.bridge.admission.enter(self.world.slots_max(settings)) {
             Ok(slot) => slot,
             Err(refusal) => {
                 let id = request.id;
@@ -213,13 +232,13 @@ impl Session {
         };
         let fits = self.filling.as_ref().is_some_and(|(batch, _)| {
             batch.class == class
-                && Arc::ptr_eq(&batch.settings, &settings)
+                && Arc::ptr_eq(&batch.settings, settings)
                 && batch.takes(&request.estimate, &settings.catalogue.entries()[request.entry])
         });
         if !fits {
             self.submit();
             let output_bytes_max = self.output_bytes_max.min(settings.limits.answer_bytes_max());
-            self.filling = Some(Batch::new(settings, self.client_key, class, output_bytes_max));
+            self.filling = Some(Batch::new(Arc::clone(settings), self.client_key, class, output_bytes_max));
         }
         if let Some((batch, _)) = &mut self.filling {
             let (id, deadline) = (request.id, request.deadline);
