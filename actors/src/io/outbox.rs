@@ -167,6 +167,8 @@ impl Outbox {
             self.written -= len;
             self.pieces.pop_front();
         }
+        // A connection that has said everything keeps no memory for what it may have to say one day.
+        self.pieces = VecDeque::new();
     }
 }
 

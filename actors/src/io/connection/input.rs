@@ -160,7 +160,7 @@ impl Connection {
                     }
                 }
                 Item::Frame(frame) => self.session.frame(&mut turn, frame),
-                Item::Arrived(arrived) => self.session.arrived(arrived.waiting, arrived.body, now),
+                Item::Arrived(arrived) => self.session.arrived(&mut turn, arrived.waiting, arrived.body),
             }
             if self.session.is_leaving() {
                 break;

@@ -9,7 +9,7 @@ use windlass_protocol::{FLAG_MORE, FailureCode, Header, PRIORITY_INTERACTIVE, Pr
 use zeroize::Zeroizing;
 
 use super::{Session, Stage, Turn};
-use crate::dispatch::{Admitted, Batch, Class, Failure};
+use crate::dispatch::{Admitted, Batch, Class, Failure, PendingReplies};
 use crate::io::admit::{Arrival, Ask, Granted, Waiting};
 use crate::io::inbound::Body;
 use crate::io::inflight::Crossed;
@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// A body that lies whole in what was read.
-    fn body(&mut self, turn: &Turn, granted: Granted, body: &[u8]) {
+    fn body(&mut self, turn: &mut Turn, granted: Granted, body: &[u8]) {
         let entry = &turn.settings.catalogue.entries()[granted.request.entry];
         let input = match entry.operation.declaration().secrecy {
             Secrecy::Open => Input::Shared(Bytes::copy_from_slice(body)),
@@ -162,32 +162,32 @@ impl Session {
         };
         if granted.hold.is_some() {
             let waiting = granted.keep(Arc::clone(&turn.settings));
-            return self.complete(Box::new(waiting), input, turn.now);
+            return self.complete(turn, Box::new(waiting), input);
         }
         let request = Admitted { input, ..granted.request };
-        self.enqueue(&turn.settings, granted.class, request, turn.now);
+        self.enqueue(turn, None, granted.class, request);
     }
 
     /// A body that came in several reads.
-    pub(crate) fn arrived(&mut self, mut waiting: Box<Waiting>, body: Body, now: Instant) {
+    pub(crate) fn arrived(&mut self, turn: &mut Turn, mut waiting: Box<Waiting>, body: Body) {
         waiting.request.held.arrived();
         let input = match body {
             Body::Open(bytes) => Input::Shared(bytes.into()),
             Body::Secret(bytes) => Input::Secret(bytes),
         };
-        self.complete(waiting, input, now);
+        self.complete(turn, waiting, input);
     }
 
-    fn complete(&mut self, mut waiting: Box<Waiting>, input: Input, now: Instant) {
+    fn complete(&mut self, turn: &mut Turn, mut waiting: Box<Waiting>, input: Input) {
         waiting.request.input = input;
         match waiting.hold.take() {
             Some(hold) => {
-                let until = now + hold;
+                let until = turn.now + hold;
                 self.held.push(Held { until, waiting });
             }
             None => {
                 let Waiting { settings, class, request, .. } = *waiting;
-                self.enqueue(&settings, class, request, now);
+                self.enqueue(turn, Some(&settings), class, request);
             }
         }
     }
@@ -212,16 +212,23 @@ impl Session {
 
     /// Gives those whose hold is over to the workers.
     pub(crate) fn release(&mut self, now: Instant) {
+        if self.held.peek().is_none_or(|held| held.until > now) {
+            return;
+        }
+        let mut turn = self.begin_turn(now);
         while self.held.peek().is_some_and(|held| held.until <= now) {
             if let Some(held) = self.held.pop() {
                 let Waiting { settings, class, request, .. } = *held.waiting;
-                self.enqueue(&settings, class, request, now);
+                self.enqueue(&mut turn, Some(&settings), class, request);
             }
         }
-        self.submit();
+        self.end_turn(turn);
     }
 
-    fn enqueue(&mut self, settings: &Arc<Settings>, class: Class, request: Admitted, now: Instant) {
+    /// A complete request. `kept` are the settings that it was admitted under in an earlier turn; else they are this
+    /// turn's.
+    fn enqueue(&mut self, turn: &mut Turn, kept: Option<&Arc<Settings>>, class: Class, request: Admitted) {
+        let settings = kept.unwrap_or(&turn.settings);
         let slot = match self.world.workers.bridge.admission.enter(self.world.slots_max(settings)) {
             Ok(slot) => slot,
             Err(refusal) => {
@@ -230,18 +237,18 @@ impl Session {
                 return self.answer_if_open(id, &refusal.into());
             }
         };
-        let fits = self.filling.as_ref().is_some_and(|(batch, _)| {
+        let fits = turn.filling.as_ref().is_some_and(|(batch, _)| {
             batch.class == class
                 && Arc::ptr_eq(&batch.settings, settings)
                 && batch.takes(&request.estimate, &settings.catalogue.entries()[request.entry])
         });
         if !fits {
-            self.submit();
+            self.submit(turn.filling.take());
             let output_bytes_max = self.output_bytes_max.min(settings.limits.answer_bytes_max());
-            self.filling = Some(Batch::new(Arc::clone(settings), self.client_key, class, output_bytes_max));
+            turn.filling = Some(Batch::new(Arc::clone(settings), self.client_key, class, output_bytes_max));
         }
-        if let Some((batch, _)) = &mut self.filling {
-            let (id, deadline) = (request.id, request.deadline);
+        if let Some((batch, _)) = &mut turn.filling {
+            let (id, deadline, now) = (request.id, request.deadline, turn.now);
             let overdue_at = Some(deadline.min(now + batch.settings.queue.wait_max));
             let stop = batch.push(request, slot, now);
             self.inflight.crossed(id, Crossed { stop, queued_at: now, deadline, overdue_at });
@@ -249,8 +256,8 @@ impl Session {
     }
 
     /// Sends what was read over the bridge.
-    pub(crate) fn submit(&mut self) {
-        if let Some((batch, replies)) = self.filling.take() {
+    pub(super) fn submit(&mut self, filled: Option<(Batch, PendingReplies)>) {
+        if let Some((batch, replies)) = filled {
             self.replies.expect(replies);
             self.world.workers.submit(batch);
         }

@@ -17,7 +17,7 @@ use windlass_protocol::limits::FRAME_BYTES_MIN;
 use super::IoWorld;
 use super::inflight::Inflight;
 use super::outbox::Outbox;
-use crate::dispatch::{Batch, ClientKey, PendingReplies, ReplyBox};
+use crate::dispatch::{ClientKey, ReplyBox};
 
 use admitting::Held;
 pub(crate) use admitting::Verdict;
@@ -67,7 +67,6 @@ pub(crate) struct Session {
     pub(crate) replies: ReplyBox,
     inflight: Inflight,
     held: BinaryHeap<Held>,
-    filling: Option<(Batch, PendingReplies)>,
     /// Whether what was read holds a secret that has to be wiped.
     pub(crate) secret_read: bool,
     /// Whether the peer has begun with the preface.
@@ -100,7 +99,6 @@ impl Session {
             replies: ReplyBox::default(),
             inflight: Inflight::default(),
             held: BinaryHeap::new(),
-            filling: None,
             secret_read: false,
             heard_preface: false,
             said_preface: false,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
+use crate::dispatch::{Batch, PendingReplies};
 use crate::settings::Settings;
 use crate::telemetry::{Asked, add};
 
@@ -16,6 +17,8 @@ pub(crate) struct Turn {
     pub(super) settings: Arc<Settings>,
     /// When its bytes were read.
     pub(crate) now: Instant,
+    /// The requests that will cross the bridge together, and where their answers will come.
+    pub(super) filling: Option<(Batch, PendingReplies)>,
     pub(super) n_infos: u8,
     /// Requests read, not in the metrics yet.
     pub(super) read: Row,
@@ -61,13 +64,13 @@ impl Session {
     /// What one read delivered is about to be taken apart.
     pub(crate) fn begin_turn(&self, now: Instant) -> Turn {
         let settings = self.world.settings.load_full();
-        Turn { settings, now, n_infos: 0, read: Row::default(), bytes_in: 0 }
+        Turn { settings, now, filling: None, n_infos: 0, read: Row::default(), bytes_in: 0 }
     }
 
     /// It is taken apart: sends what is complete over the bridge.
     pub(crate) fn end_turn(&mut self, mut turn: Turn) {
         self.settle(&mut turn);
-        self.submit();
+        self.submit(turn.filling);
     }
 
     /// Puts what was read so far into the metrics.
