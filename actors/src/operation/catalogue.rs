@@ -53,7 +53,8 @@ impl Catalogue {
 
     /// The enabled operation of this name, and its place in [`Catalogue::entries`].
     pub fn find(&self, name: &str) -> Option<(&Entry, usize)> {
-        let place = self.names.binary_search(&name).ok()?;
+        // They are few, and mostly differ in their length already: quicker than halving, which compares bytes each time.
+        let place = self.names.iter().position(|known| *known == name)?;
         Some((&self.entries[place], place))
     }
 
