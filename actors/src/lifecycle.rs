@@ -1,9 +1,11 @@
 //! The phases of the daemon's life, as everybody but the supervisor sees them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::io::Census;
 use crate::settings::DrainSettings;
 use crate::supervisor::LAST_WORDS;
 
@@ -49,21 +51,37 @@ impl Phase {
     }
 }
 
-/// The supervisor's end: moves the phase on.
-pub(crate) struct Lifecycle(watch::Sender<Phase>);
+/// The supervisor's end: moves the phase on. With it goes the last phase.
+pub(crate) struct Lifecycle {
+    // In this order: whoever is called when this is dropped finds the sender gone.
+    sender: watch::Sender<Phase>,
+    calls: Calls,
+}
+
+/// Calls those who wait for a phase in no channel.
+struct Calls(Arc<Census>);
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.0.call();
+    }
+}
 
 impl Lifecycle {
-    pub(crate) fn new() -> (Self, watch::Receiver<Phase>) {
+    pub(crate) fn new(census: Arc<Census>) -> (Self, watch::Receiver<Phase>) {
         let (sender, receiver) = watch::channel(Phase::Serving);
-        (Self(sender), receiver)
+        (Self { sender, calls: Calls(census) }, receiver)
     }
 
     /// Moves on to a later phase; an earlier one is ignored.
     pub(crate) fn advance(&self, to: Phase) {
-        self.0.send_if_modified(|phase| {
+        let moved = self.sender.send_if_modified(|phase| {
             let later = to > *phase;
             *phase = (*phase).max(to);
             later
         });
+        if moved {
+            self.calls.0.call();
+        }
     }
 }

@@ -174,13 +174,14 @@ impl Supervisor {
         let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
         let bridge = Arc::new(Bridge::new(n_workers, budget));
         let workers = Workers::start(&plan.pool, bridge, Arc::clone(&metrics))?;
-        let (lifecycle, phase) = Lifecycle::new();
+        let census = Arc::new(Census::default());
+        let (lifecycle, phase) = Lifecycle::new(Arc::clone(&census));
         let world = Arc::new(IoWorld {
             settings: ArcSwap::from_pointee(plan.settings),
             workers,
             metrics,
             phase,
-            census: Arc::new(Census::default()),
+            census,
             clients: Clients::default(),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             connection_numbers: AtomicU64::new(0),

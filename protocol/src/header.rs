@@ -8,6 +8,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -24,8 +26,19 @@ fn configuration() -> Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> {
 
 /// Appends the bytes of a header.
 pub(crate) fn append(out: &mut Vec<u8>, header: &impl Serialize) {
-    bincode::serde::encode_into_std_write(header, out, bincode::config::standard())
+    bincode::serde::encode_into_writer(header, Appender(out), bincode::config::standard())
         .expect("headers are plain structs and a Vec takes every byte");
+}
+
+/// Writes to the end of a Vec, which cannot fail.
+struct Appender<'a>(&'a mut Vec<u8>);
+
+impl Writer for Appender<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Reads a header from all of `bytes`.

@@ -64,14 +64,14 @@ impl Worker {
 
     fn run_apart(&mut self, workers: &Workers, mut batch: Batch) -> Duration {
         let begun_at = Instant::now();
-        let mut now = begun_at;
         let mut used = Duration::ZERO;
+        let batch_until = begun_at + BATCH_TIME_MAX;
+        let mut clock = Clock::new(workers, begun_at);
         while let Some(job) = batch.next() {
-            let (answer, ended_at) = self.run_job(workers, &batch, job, now);
+            let answer = self.run_job(workers, &batch, job, &mut clock);
             used += answer.service_time;
             batch.answer(answer);
-            now = ended_at;
-            if batch.len() > 0 && now - begun_at > BATCH_TIME_MAX {
+            if batch.len() > 0 && clock.now > batch_until {
                 batch.send_done();
                 workers.bridge.put_back(batch);
                 return used;
@@ -92,12 +92,13 @@ impl Worker {
         };
         let leading = Leading { workers, digest };
         let Some(job) = batch.next() else { return Duration::ZERO };
-        let (answer, ended_at) = self.run_job(workers, &batch, job, Instant::now());
+        let mut clock = Clock::new(workers, Instant::now());
+        let answer = self.run_job(workers, &batch, job, &mut clock);
         let used = answer.service_time;
         let output = answer.outcome.as_ref().ok().cloned();
         batch.answer(answer);
         if let Some(output) = output {
-            for follower in leading.arrives(&batch, &output, ended_at) {
+            for follower in leading.arrives(&batch, &output, clock.now) {
                 self.share(follower, &output);
             }
         }
@@ -112,8 +113,7 @@ impl Worker {
         let index = batch.settings.catalogue.entries()[job.entry].index;
         let queue_time = now.saturating_duration_since(job.queued_at);
         let may_start = job.stop.start();
-        let Job { id, input, deadline, slot, mut held, .. } = job;
-        drop(slot);
+        let Job { id, input, deadline, mut held, .. } = job;
         let output_bytes = output.0.len() as u64;
         let outcome = if !may_start {
             Err(Failure::abandoned())
@@ -127,32 +127,32 @@ impl Worker {
         };
         let end = if outcome.is_ok() { End::Shared } else { End::Dropped };
         counters.ended(index, end, queue_time, Duration::ZERO);
-        held.shrink_to(if outcome.is_ok() { output_bytes } else { 0 });
         batch.answer(Answer { id, outcome, queue_time, service_time: Duration::ZERO, held });
     }
 
-    fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, now: Instant) -> (Answer, Instant) {
+    fn run_job(&mut self, workers: &Workers, batch: &Batch, job: Job, clock: &mut Clock) -> Answer {
         let counters = &self.crew.workers()[self.index];
         let entry = &batch.settings.catalogue.entries()[job.entry];
-        let queue_time = now.saturating_duration_since(job.queued_at);
-        if let Some(failure) = unstarted(workers, batch, &job, now) {
+        let taken_at = clock.now;
+        let queue_time = taken_at.saturating_duration_since(job.queued_at);
+        if let Some(failure) = unstarted(workers, batch, &job, Taken { at: taken_at, waited: queue_time }) {
             counters.ended(entry.index, End::Dropped, queue_time, Duration::ZERO);
             let answer = Answer::failed(job.id, failure, job.held);
-            return (Answer { queue_time, ..answer }, now);
+            return Answer { queue_time, ..answer };
         }
 
-        if let Some(failure) = contained(workers, entry, &job, now) {
+        if let Some(failure) = contained(workers, entry, &job, taken_at) {
             counters.ended(entry.index, End::Dropped, queue_time, Duration::ZERO);
             let answer = Answer::failed(job.id, failure, job.held);
-            return (Answer { queue_time, ..answer }, now);
+            return Answer { queue_time, ..answer };
         }
         counters.started(Started {
             operation: entry.index,
-            since: now - workers.metrics.started_at,
+            since: clock.since_start,
             estimate: job.cost.cpu,
             client: batch.client.key,
         });
-        let Job { id, arguments, mut input, deadline, slot, cost, mut held, ref stop, .. } = job;
+        let Job { id, arguments, mut input, deadline, cost, mut held, ref stop, .. } = job;
         let input_bytes = input.len() as u64;
         let result = {
             let mut context = JobContext {
@@ -162,8 +162,7 @@ impl Worker {
             };
             catch_unwind(AssertUnwindSafe(|| entry.operation.run(&arguments, &mut input, &mut context)))
         };
-        let ended_at = Instant::now();
-        let service_time = ended_at - now;
+        let service_time = clock.advance();
 
         let (end, outcome) = match result {
             Ok(Ok(output)) if output.0.len() as u64 > batch.output_bytes_max => {
@@ -196,17 +195,14 @@ impl Worker {
         if end == End::Done || (end == End::Stopped && service_time > cost.cpu) {
             self.learn(workers, entry.index, &cost, service_time);
         }
-        let ran_away = ended_at > deadline && service_time > cost.cpu_least() * RUNAWAY;
+        let ran_away = clock.now > deadline && service_time > cost.cpu_least() * RUNAWAY;
         if (end == End::Panicked || ran_away)
             && matches!(input, Input::Shared(_))
             && input_bytes == input.len() as u64
         {
-            workers.containment.offended(entry.index, digest(entry.index, &arguments, &input), ended_at);
+            workers.containment.offended(entry.index, digest(entry.index, &arguments, &input), clock.now);
         }
-        drop(input);
-        drop(slot);
-        held.shrink_to(outcome.as_ref().map_or(0, |output| output.0.len() as u64));
-        (Answer { id, outcome, queue_time, service_time, held }, ended_at)
+        Answer { id, outcome, queue_time, service_time, held }
     }
 }
 
@@ -267,18 +263,47 @@ fn contained(workers: &Workers, entry: &Entry, job: &Job, now: Instant) -> Optio
     Some(Failure::contained(entry.name(), left))
 }
 
+/// The time, read once where one job ends and the next begins.
+struct Clock {
+    now: Instant,
+    /// The same, counted from the start of the daemon.
+    since_start: Duration,
+}
+
+impl Clock {
+    fn new(workers: &Workers, now: Instant) -> Self {
+        Self { now, since_start: now - workers.metrics.started_at }
+    }
+
+    /// Reads it; says how much has passed since the last time.
+    fn advance(&mut self) -> Duration {
+        let now = Instant::now();
+        let passed = now - self.now;
+        *self = Self { now, since_start: self.since_start + passed };
+        passed
+    }
+}
+
+/// When a worker took a job.
+#[derive(Clone, Copy)]
+struct Taken {
+    at: Instant,
+    /// From the bridge until then.
+    waited: Duration,
+}
+
 /// Why a job is not even started, if so.
-fn unstarted(workers: &Workers, batch: &Batch, job: &Job, now: Instant) -> Option<Failure> {
-    let waited = now.saturating_duration_since(job.queued_at);
+fn unstarted(workers: &Workers, batch: &Batch, job: &Job, taken: Taken) -> Option<Failure> {
+    let Taken { at, waited } = taken;
     if !job.stop.start() {
         Some(Failure::abandoned())
     } else if workers.bridge.everything_stopped().load(Ordering::Relaxed) {
         Some(Failure { retry_safe: true, ..Failure::drain_over() })
-    } else if now >= job.deadline {
+    } else if at >= job.deadline {
         Some(Failure::expired(waited))
     } else if waited > batch.settings.queue.wait_max {
         Some(Failure::waited_too_long(waited).retry_after(workers.drain_in()))
-    } else if job.is_hopeless(now) {
+    } else if job.is_hopeless(at) {
         Some(Failure::hopeless(waited).retry_after(workers.drain_in()))
     } else {
         None

@@ -84,7 +84,7 @@ impl Admission {
         self.slots
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| (now < limit).then_some(now + 1))
             .map_err(|_| Refusal::Slots { limit })?;
-        Ok(Slot { admission: Arc::clone(self) })
+        Ok(Slot { admission: Arc::clone(self), n: 1 })
     }
 
     /// Reserves room for an input that is here already and for its output.
@@ -135,15 +135,33 @@ impl Admission {
     }
 }
 
-/// A place among the requests that wait or run; freed when dropped, which is when the work has ended.
+/// Places among the requests that wait or run; freed when dropped, which is when the work has ended. One for each
+/// request, and one owner for those of a batch, so that what all threads share is touched once for all of them.
 #[derive(Debug)]
 pub(crate) struct Slot {
     admission: Arc<Admission>,
+    n: usize,
+}
+
+impl Slot {
+    /// Takes over the places of another of the same counters.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        self.n += std::mem::take(&mut other.n);
+    }
+
+    /// Frees `n` places, of which there are as many at least.
+    pub(crate) fn free(&mut self, n: usize) {
+        debug_assert!(n <= self.n, "no request has two places");
+        if n > 0 {
+            self.admission.slots.fetch_sub(n, Ordering::AcqRel);
+            self.n -= n;
+        }
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.admission.slots.fetch_sub(1, Ordering::AcqRel);
+        self.free(self.n);
     }
 }
 
@@ -165,7 +183,8 @@ impl HeldBytes {
 
     /// The body has arrived; what it holds no longer counts against arriving bodies.
     pub(crate) fn arrived(&mut self) {
-        if let Some(admission) = &self.admission {
+        // The counters are shared by all threads: a store that changes nothing still takes their cache line away.
+        if let Some(admission) = self.admission.as_ref().filter(|_| self.arriving > 0) {
             admission.arriving_bytes.fetch_sub(self.arriving, Ordering::AcqRel);
         }
         self.arriving = 0;
@@ -206,7 +225,7 @@ impl HeldBytes {
 
     /// Shrinks the reservation to what is real.
     pub(crate) fn shrink_to(&mut self, total: u64) {
-        let Some(less) = self.bytes.checked_sub(total) else { return };
+        let Some(less) = self.bytes.checked_sub(total).filter(|less| *less > 0) else { return };
         if let Some(admission) = &self.admission {
             admission.held_bytes.fetch_sub(less, Ordering::AcqRel);
         }
@@ -246,6 +265,19 @@ mod tests {
         drop(first);
         let third = admission.enter(2).unwrap();
         drop((second, third));
+        assert_eq!(admission.slots(), 0);
+    }
+
+    #[test]
+    fn slots_of_a_batch_come_back_one_after_the_other_and_each_once() {
+        let admission = Arc::new(Admission::default());
+        let mut slots = admission.enter(3).unwrap();
+        slots.absorb(admission.enter(3).unwrap());
+        slots.absorb(admission.enter(3).unwrap());
+        assert_eq!(admission.slots(), 3);
+        slots.free(2);
+        assert_eq!(admission.slots(), 1);
+        drop(slots);
         assert_eq!(admission.slots(), 0);
     }
 

@@ -105,7 +105,7 @@ pub enum Class {
     Batch,
 }
 
-/// An admitted request: the permit (slot and held bytes) travels with the work.
+/// An admitted request. Its permit travels with the work: what it holds here, its slot with its batch.
 pub(crate) struct Job {
     pub(crate) id: u64,
     /// Place in the catalogue of the batch's settings.
@@ -116,7 +116,6 @@ pub(crate) struct Job {
     pub(crate) queued_at: Instant,
     pub(crate) deadline: Instant,
     pub(crate) cost: Cost,
-    pub(crate) slot: Slot,
     pub(crate) held: HeldBytes,
     pub(crate) stop: StopFlag,
 }
@@ -203,6 +202,9 @@ pub(crate) struct Batch {
     work_bytes: u64,
     flags: Arc<Flags>,
     n_flags: u8,
+    /// One for each job that has no answer yet, and until they are sent for those that have one: a fraction of a
+    /// millisecond later than each would be freed by itself.
+    slot: Option<Slot>,
     jobs: VecDeque<Job>,
     /// The job that was taken out and has no answer yet.
     current: Option<u64>,
@@ -229,6 +231,7 @@ impl Batch {
             work_bytes: 0,
             flags: Arc::new(flags),
             n_flags: 0,
+            slot: None,
             jobs: VecDeque::new(),
             current: None,
             answers: Vec::new(),
@@ -254,10 +257,20 @@ impl Batch {
     /// Adds a job; [`Batch::takes`] has been asked. Returns its stop flag.
     pub(crate) fn push(&mut self, request: Admitted, slot: Slot, queued_at: Instant) -> StopFlag {
         debug_assert!(self.jobs.len() < BATCH_JOBS_MAX, "the caller asks first");
+        // One job, as clients send that take turns, or probably many.
+        match self.jobs.len() {
+            0 => self.jobs.reserve_exact(1),
+            1 => self.jobs.reserve_exact(BATCH_JOBS_MAX - 1),
+            _ => {}
+        }
         let stop = StopFlag { flags: Arc::clone(&self.flags), bit: self.n_flags, cpu: request.cost.cpu };
         self.n_flags += 1;
         self.cpu = self.cpu.saturating_add(request.cost.cpu);
         self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
+        match &mut self.slot {
+            Some(slots) => slots.absorb(slot),
+            None => self.slot = Some(slot),
+        }
         self.jobs.push_back(Job {
             id: request.id,
             entry: request.entry,
@@ -266,7 +279,6 @@ impl Batch {
             queued_at,
             deadline: request.deadline,
             cost: request.cost,
-            slot,
             held: request.held,
             stop: stop.clone(),
         });
@@ -341,6 +353,9 @@ impl Batch {
 
     /// Sends the answers there are; those of the jobs that are left will come by a reply of their own.
     pub(crate) fn send_done(&mut self) {
+        if let Some(slots) = &mut self.slot {
+            slots.free(self.answers.len());
+        }
         let (reply, pending) = reply_channel();
         if let Some(sender) = self.reply.replace(reply) {
             sender.send(std::mem::take(&mut self.answers), Some(pending));
@@ -364,6 +379,8 @@ impl Drop for Batch {
         if let Some(id) = self.current.take() {
             self.answers.push(Answer::failed(id, Failure::lost(), HeldBytes::unbounded()));
         }
+        // Before the answers, so that whoever has one finds the place free.
+        drop(self.slot.take());
         if let Some(sender) = self.reply.take() {
             sender.send(std::mem::take(&mut self.answers), None);
         }

@@ -18,7 +18,8 @@ pub(crate) struct Answer {
     pub(crate) queue_time: Duration,
     /// On the worker.
     pub(crate) service_time: Duration,
-    /// What the output occupies until it is written.
+    /// What the output occupies until it is written, and what was reserved beyond it. Whoever writes it shrinks it:
+    /// all that a batch frees is then freed by one thread.
     pub(crate) held: HeldBytes,
 }
 

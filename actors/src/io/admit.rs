@@ -44,6 +44,14 @@ impl Arrival {
     }
 }
 
+/// A request that is admitted.
+pub(crate) struct Granted {
+    pub(super) class: Class,
+    pub(super) request: Admitted,
+    /// How long it waits on the I/O side once it is complete.
+    pub(super) hold: Option<Duration>,
+}
+
 /// A request that is admitted but not complete, or held. Owns what it holds.
 pub(crate) struct Waiting {
     /// What it was admitted under.
@@ -62,10 +70,9 @@ impl IoWorld {
     }
 
     /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
-    pub(crate) fn admit(&self, ask: &Ask<'_>) -> Result<Waiting, Failure> {
-        let settings = self.settings.load_full();
+    pub(crate) fn admit(&self, settings: &Settings, ask: &Ask<'_>) -> Result<Granted, Failure> {
         let body_bytes = ask.body.bytes();
-        fits_body(body_bytes, &settings)?;
+        fits_body(body_bytes, settings)?;
         let in_flight_max = settings.limits.in_flight_per_connection.get();
         if ask.in_flight >= in_flight_max as usize {
             let message =
@@ -85,7 +92,7 @@ impl IoWorld {
         in_time(cost.cpu_least() + hold.unwrap_or_default(), allowed)?;
 
         let admission = &self.workers.bridge.admission;
-        let slots_max = self.slots_max(&settings);
+        let slots_max = self.slots_max(settings);
         let bytes = held_bytes(body_bytes, &cost.estimate);
         let limit = settings.queue.memory_bytes_max;
         let held = match ask.body {
@@ -96,7 +103,7 @@ impl IoWorld {
         let held = held.map_err(|refusal| self.refused(refusal))?;
         if hold.is_none() {
             // Whoever is held comes to the queue later than anybody can foresee now.
-            self.soon_enough(ask, &settings, entry, &cost, allowed)?;
+            self.soon_enough(ask, settings, entry, &cost, allowed)?;
         }
         let request = Admitted {
             id: ask.id,
@@ -107,7 +114,7 @@ impl IoWorld {
             cost,
             held,
         };
-        Ok(Waiting { settings, class: ask.class, request, hold })
+        Ok(Granted { class: ask.class, request, hold })
     }
 
     /// What the operation says, corrected by what such requests have cost here.
@@ -214,12 +221,20 @@ fn in_time(least: Duration, allowed: Duration) -> Result<(), Failure> {
     Err(Failure::refused(FailureCode::DEADLINE_EXCEEDED, message))
 }
 
-impl Waiting {
+impl Granted {
     /// What it asked for, as it is counted.
-    pub(super) fn asked(&self) -> Asked {
-        self.settings.catalogue.entries()[self.request.entry].index.into()
+    pub(super) fn asked(&self, settings: &Settings) -> Asked {
+        settings.catalogue.entries()[self.request.entry].index.into()
     }
 
+    /// Keeps it, with the settings that it was granted under, until it is complete.
+    pub(super) fn keep(self, settings: Arc<Settings>) -> Waiting {
+        let Self { class, request, hold } = self;
+        Waiting { settings, class, request, hold }
+    }
+}
+
+impl Waiting {
     pub(super) fn deadline(&self) -> Instant {
         self.request.deadline
     }

@@ -153,7 +153,7 @@ impl Hall {
     }
 
     fn count_refused(&self, asked: Asked, failure: &Failure) {
-        self.world.metrics.request_read(asked);
+        self.world.metrics.requests_read(asked, 1);
         self.world.metrics.failed(asked, failure);
     }
 
@@ -171,8 +171,8 @@ impl Hall {
         if self.is_closed() {
             return Err(Failure::draining());
         }
-        let (unwritten, limit) =
-            (self.unwritten_bytes(), self.world.settings.load().limits.unwritten_bytes_max);
+        let settings = self.world.settings.load_full();
+        let (unwritten, limit) = (self.unwritten_bytes(), settings.limits.unwritten_bytes_max);
         if unwritten > limit {
             let message = format!(
                 "{unwritten} bytes of answers are not read yet on this connection, more than \
@@ -180,7 +180,7 @@ impl Hall {
             );
             return Err(Failure::refused(FailureCode::OVERLOADED, message));
         }
-        let waiting = self.world.admit(&Ask {
+        let ask = Ask {
             id: 1,
             operation: head.operation,
             parameters: head.parameters,
@@ -194,10 +194,12 @@ impl Hall {
             },
             received_at: head.received_at,
             in_flight: self.in_flight.load(Ordering::Relaxed),
-        })?;
+        };
+        let granted = self.world.admit(&settings, &ask)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let asked = waiting.asked();
-        self.world.metrics.request_read(asked);
+        let asked = granted.asked(&settings);
+        let waiting = granted.keep(settings);
+        self.world.metrics.requests_read(asked, 1);
         let request = Unanswered { hall: Arc::clone(self), asked, answered: false };
         Ok(Ticket { waiting, body_bytes: head.body_bytes.unwrap_or(0), request })
     }
@@ -280,9 +282,10 @@ impl Ticket {
             }
         };
         drop(stops_when_dropped);
-        let Some(Answer { outcome, queue_time, service_time, held, .. }) = answer else {
+        let Some(Answer { outcome, queue_time, service_time, mut held, .. }) = answer else {
             return request.refuse(Failure::lost());
         };
+        held.shrink_to(outcome.as_ref().map_or(0, |output| output.0.len() as u64));
         request.answered = true;
         match &outcome {
             Ok(_) => hall.world.metrics.replied(request.asked, 1),

@@ -63,15 +63,17 @@ pub(crate) enum Item<'i, 'd, B> {
         header: &'i [u8],
         body: Option<&'d [u8]>,
     },
-    /// Any other frame of version 1; only Ping and Pong have their body with them, others are skipped.
-    Frame {
-        kind: Kind,
-        prefix: Prefix,
-        header: &'i [u8],
-        body: &'i [u8],
-    },
+    Frame(Frame<'i>),
     /// The body that [`Inbound::arrive`] waited for.
     Arrived(Arriving<B>),
+}
+
+/// Any frame of version 1 but Work; only Ping and Pong have their body with them, others are skipped.
+pub(crate) struct Frame<'i> {
+    pub(crate) kind: Kind,
+    pub(crate) prefix: Prefix,
+    pub(crate) header: &'i [u8],
+    pub(crate) body: &'i [u8],
 }
 
 /// Bytes that are not the protocol.
@@ -283,7 +285,7 @@ impl<B> Inbound<B> {
         let (header, body) = head[PREFIX_BYTES..].split_at(usize::from(prefix.header_len));
         Ok(Some(match kind {
             Kind::Work => Item::Work { prefix, header, body: whole_body },
-            _ => Item::Frame { kind, prefix, header, body },
+            _ => Item::Frame(Frame { kind, prefix, header, body }),
         }))
     }
 

@@ -6,9 +6,6 @@ use std::time::Instant;
 use crate::dispatch::{Failure, StopFlag};
 use crate::telemetry::Asked;
 
-/// Capacity that an idle connection may keep; what a burst needed beyond it is given back.
-const KEPT_MAX: usize = 16;
-
 /// Where an unanswered request is.
 pub(crate) enum Place {
     /// Its body is arriving, or it is held.
@@ -102,12 +99,11 @@ impl Inflight {
     }
 
     fn remove(&mut self, place: usize) -> Option<Open> {
-        let taken = self.open.remove(place);
+        let taken = if place == 0 { self.open.pop_front() } else { self.open.remove(place) };
         if self.open.is_empty() {
             self.overdue_at = None;
-            if self.open.capacity() > KEPT_MAX {
-                self.open = VecDeque::new();
-            }
+            // A connection that waits for nothing keeps no memory for what it may wait for one day.
+            self.open = VecDeque::new();
         }
         taken
     }

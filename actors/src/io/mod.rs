@@ -61,6 +61,22 @@ impl IoWorld {
         self.clients.find(key, &self.workers.bridge.backlog)
     }
 
+    /// The phase of the daemon if it is beyond `seen`. The end of the supervisor is the last one.
+    pub(crate) fn phase_beyond(&self, seen: Phase) -> Option<Phase> {
+        let now = match self.phase.has_changed() {
+            // As it mostly is; the world's own receiver never notes that it has looked.
+            Ok(false) => return None,
+            Ok(true) => *self.phase.borrow(),
+            Err(_) => Phase::Over,
+        };
+        (now > seen).then_some(now)
+    }
+
+    /// Whether the supervisor is gone, and nobody waits for connections any more.
+    pub(crate) fn is_left(&self) -> bool {
+        self.phase.has_changed().is_err()
+    }
+
     /// How busy the daemon is: 0 is idle, 50 all workers busy and nothing waiting, 100 a full queue.
     pub(crate) fn load(&self) -> u8 {
         let bridge = &self.workers.bridge;

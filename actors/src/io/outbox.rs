@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use serde::Serialize;
-use windlass_protocol::{Kind, append_frame, append_frame_head};
+use windlass_protocol::{Kind, PREFIX_BYTES, append_frame, append_frame_head};
 
 use super::stream::Stream;
-use crate::dispatch::HeldBytes;
+use crate::dispatch::{Answer, HeldBytes};
 
 /// Bodies up to this size are copied behind their head: cheaper than a piece of their own.
 const COPY_BYTES_MAX: usize = 4096;
@@ -20,6 +20,9 @@ const COPY_BYTES_MAX: usize = 4096;
 /// A gathered piece that has grown to this size is followed by another. A piece is freed when it is written whole, so a
 /// peer that reads a little slower than it asks must not make one piece grow for ever.
 const GATHER_BYTES_MAX: usize = 64 * 1024;
+
+/// What the head of an answer takes as a rule, bytes.
+const HEAD_BYTES: usize = PREFIX_BYTES + 16;
 
 /// Most pieces of one vectored write.
 const SLICES_MAX: usize = 32;
@@ -31,6 +34,8 @@ pub(crate) struct Outbox {
     /// Written already of the first piece.
     written: usize,
     bytes: usize,
+    /// What the next piece to gather in will probably take, bytes.
+    expected: usize,
 }
 
 struct Piece {
@@ -87,11 +92,21 @@ impl Outbox {
         }
     }
 
+    /// Says what is about to be pushed, so that what is gathered does not grow step by step.
+    pub(crate) fn expect(&mut self, answers: &[Answer]) {
+        let sizes = answers.iter().map(|answer| match &answer.outcome {
+            Ok(output) if output.0.len() <= COPY_BYTES_MAX => HEAD_BYTES + output.0.len(),
+            _ => HEAD_BYTES,
+        });
+        self.expected = sizes.sum::<usize>().min(GATHER_BYTES_MAX);
+    }
+
     fn gather(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
         let has_room =
             |piece: &Piece| matches!(&piece.content, Content::Gathered(out) if out.len() < GATHER_BYTES_MAX);
         if !self.pieces.back().is_some_and(has_room) {
-            self.pieces.push_back(Piece { content: Content::Gathered(Vec::new()), held: None });
+            let room = Vec::with_capacity(std::mem::take(&mut self.expected));
+            self.pieces.push_back(Piece { content: Content::Gathered(room), held: None });
         }
         let Some(Piece { content: Content::Gathered(out), .. }) = self.pieces.back_mut() else {
             unreachable!("a gathering piece was just put there")
@@ -152,6 +167,8 @@ impl Outbox {
             self.written -= len;
             self.pieces.pop_front();
         }
+        // A connection that has said everything keeps no memory for what it may have to say one day.
+        self.pieces = VecDeque::new();
     }
 }
 

@@ -71,10 +71,10 @@ impl Arguments {
     ///
     /// The first parameter that is unknown, doubled, missing or out of its range.
     pub fn check(declaration: &Declaration, given: &[(&str, &str)]) -> Result<Self, ArgumentError> {
-        if declaration.parameters.is_empty() && given.is_empty() {
-            return Ok(Self::default());
-        }
-        let mut values = Vec::with_capacity(declaration.parameters.len());
+        let n_defaults =
+            declaration.parameters.iter().filter(|parameter| parameter.default.is_some()).count();
+        // Exactly, and so nothing at all where nothing is given and nothing is filled in.
+        let mut values = Vec::with_capacity((given.len() + n_defaults).min(declaration.parameters.len()));
         for (name, text) in given {
             let parameter =
                 declaration.parameters.iter().find(|parameter| parameter.name == *name).ok_or_else(|| {

@@ -40,6 +40,8 @@ pub enum Coalescing {
 pub struct Catalogue {
     /// Sorted by name.
     entries: Vec<Entry>,
+    /// Their names, which every request is looked up in.
+    names: Vec<&'static str>,
 }
 
 /// A set of operations that cannot be a catalogue.
@@ -57,13 +59,14 @@ impl Catalogue {
         entries.sort_by_key(|entry| entry.operation.declaration().name);
         match entries.windows(2).find(|pair| pair[0].name() == pair[1].name()) {
             Some(pair) => Err(CatalogueError(pair[0].name())),
-            None => Ok(Self { entries }),
+            None => Ok(Self { names: entries.iter().map(Entry::name).collect(), entries }),
         }
     }
 
     /// The enabled operation of this name, and its place in [`Catalogue::entries`].
     pub fn find(&self, name: &str) -> Option<(&Entry, usize)> {
-        let place = self.entries.binary_search_by(|entry| entry.name().cmp(name)).ok()?;
+        // They are few, and mostly differ in their length already: quicker than halving, which compares bytes each time.
+        let place = self.names.iter().position(|known| *known == name)?;
         Some((&self.entries[place], place))
     }
 

@@ -31,6 +31,17 @@ pub(crate) const BOUNDS: [Duration; 21] = [
 
 const BUCKETS: usize = BOUNDS.len() + 1;
 
+/// The bounds as one number each, which compares in one instruction.
+const BOUNDS_NANOS: [u64; BOUNDS.len()] = {
+    let mut nanos = [0; BOUNDS.len()];
+    let mut place = 0;
+    while place < BOUNDS.len() {
+        nanos[place] = BOUNDS[place].as_secs() * 1_000_000_000 + BOUNDS[place].subsec_nanos() as u64;
+        place += 1;
+    }
+    nanos
+};
+
 /// A counter with one writer needs no locked instruction.
 pub(super) fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
@@ -50,9 +61,10 @@ pub(crate) struct Histogram {
 impl Histogram {
     /// Adds a measurement. For the one writer alone; readers may look at any time.
     pub(crate) fn record(&self, time: Duration) {
-        let place = BOUNDS.partition_point(|bound| *bound < time);
+        let time = nanos(time);
+        let place = BOUNDS_NANOS.partition_point(|bound| *bound < time);
         bump(&self.buckets[place], 1);
-        bump(&self.sum_nanos, nanos(time));
+        bump(&self.sum_nanos, time);
     }
 
     /// Adds all that another has measured, which is not written to any more.

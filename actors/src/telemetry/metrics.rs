@@ -89,10 +89,10 @@ impl Metrics {
         }
     }
 
-    /// A request was read. Exactly one of [`Metrics::replied`], [`Metrics::failed`] and [`Metrics::unanswered`]
-    /// follows for it, by the one who took the right to answer.
-    pub(crate) fn request_read(&self, asked: Asked) {
-        add(&self.of(asked).read, 1);
+    /// `n` requests were read. Exactly one of [`Metrics::replied`], [`Metrics::failed`] and [`Metrics::unanswered`]
+    /// follows for each, by the one who took the right to answer.
+    pub(crate) fn requests_read(&self, asked: Asked, n: u64) {
+        add(&self.of(asked).read, n);
     }
 
     /// `n` requests were answered with a result.

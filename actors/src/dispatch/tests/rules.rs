@@ -59,8 +59,10 @@ fn a_batch_that_takes_long_answers_what_is_done_and_the_rest_later() {
     let first = batch.next().unwrap();
     batch.answer(done(first));
     batch.send_done();
+    assert_eq!(bridge.admission.slots(), 2, "what is answered has no place any more");
     assert_eq!(heard(&mut replies), [(1, None)]);
     answer_all(batch);
+    assert_eq!(bridge.admission.slots(), 0);
     assert_eq!(heard(&mut replies), [(2, None), (3, None)]);
 }
 

@@ -131,9 +131,9 @@ impl Connection {
     /// Takes apart what was read; what is in it goes over the bridge together.
     fn digest(&mut self, mut data: &[u8], now: Instant) {
         let mut completed = false;
-        self.session.begin_turn();
+        let mut turn = self.session.begin_turn(now);
         loop {
-            if self.is_congested() || self.session.turn_is_over() {
+            if turn.is_congested(&self.session) || turn.is_over() {
                 self.inbound.set_aside(data);
                 break;
             }
@@ -149,24 +149,24 @@ impl Connection {
             match item {
                 Item::Preface => self.session.preface(),
                 Item::Work { prefix, header, body } => {
-                    match (self.session.work(prefix, header, body.is_some(), now), body) {
-                        (Verdict::Read(waiting), Some(body)) => self.session.body(waiting, body, now),
-                        (Verdict::Read(waiting), None) => {
+                    let is_here = body.is_some();
+                    match self.session.work(&mut turn, prefix, header, body) {
+                        Verdict::Awaited(waiting) => {
                             let body = self.session.body_for(&waiting);
                             self.inbound.arrive(waiting, body, prefix.body_len as usize);
                         }
-                        (Verdict::Skip, Some(_)) => {}
-                        (Verdict::Skip, None) => self.inbound.skip(u64::from(prefix.body_len)),
+                        Verdict::Skip if !is_here => self.inbound.skip(u64::from(prefix.body_len)),
+                        Verdict::Taken | Verdict::Skip => {}
                     }
                 }
-                Item::Frame { kind, prefix, header, body } => self.session.frame(kind, prefix, header, body),
-                Item::Arrived(arrived) => self.session.arrived(arrived.waiting, arrived.body, now),
+                Item::Frame(frame) => self.session.frame(&mut turn, frame),
+                Item::Arrived(arrived) => self.session.arrived(&mut turn, arrived.waiting, arrived.body),
             }
             if self.session.is_leaving() {
                 break;
             }
         }
-        self.session.submit();
+        self.session.end_turn(turn);
         if self.inbound.at_boundary() {
             self.reading = None;
         } else if completed || self.reading.is_none() {

@@ -8,18 +8,21 @@ use windlass_protocol::limits::SKIP_BYTES_MAX;
 use windlass_protocol::{FLAG_MORE, FailureCode, Header, PRIORITY_INTERACTIVE, Prefix, Work};
 use zeroize::Zeroizing;
 
-use super::{Session, Stage};
-use crate::dispatch::{Batch, Class, Failure};
-use crate::io::admit::{Arrival, Ask, Waiting};
+use super::{Session, Stage, Turn};
+use crate::dispatch::{Admitted, Batch, Class, Failure, PendingReplies};
+use crate::io::admit::{Arrival, Ask, Granted, Waiting};
 use crate::io::inbound::Body;
 use crate::io::inflight::Crossed;
 use crate::operation::{Input, Secrecy};
-use crate::telemetry::add;
+use crate::settings::Settings;
+use crate::telemetry::Asked;
 
 /// What becomes of the body that follows the head of a request.
 pub(crate) enum Verdict {
+    /// It was here and is taken.
+    Taken,
     /// It is awaited.
-    Read(Box<Waiting>),
+    Awaited(Box<Waiting>),
     /// It is thrown away; the request is answered.
     Skip,
 }
@@ -31,13 +34,13 @@ pub(super) struct Held {
 }
 
 impl Session {
-    /// The head of a request. Decides from it alone.
+    /// The head of a request. Decides from it alone; then takes the body, if it lies whole in what was read.
     pub(crate) fn work(
         &mut self,
+        turn: &mut Turn,
         prefix: Prefix,
         header: &[u8],
-        body_is_here: bool,
-        received_at: Instant,
+        body: Option<&[u8]>,
     ) -> Verdict {
         match self.stage {
             Stage::Open | Stage::Draining => {}
@@ -74,36 +77,43 @@ impl Session {
         self.last_id = prefix.id;
         self.totals.requests += 1;
         self.totals.bytes_in += u64::from(prefix.body_len);
-        add(&self.world.metrics.bytes_in, u64::from(prefix.body_len));
-        match self.admit(prefix, &work, body_is_here, received_at) {
-            Ok(waiting) => {
-                let asked = waiting.asked();
-                self.world.metrics.request_read(asked);
-                self.inflight.insert(prefix.id, asked);
-                Verdict::Read(Box::new(waiting))
-            }
+        turn.bytes_in += u64::from(prefix.body_len);
+        let body_bytes = u64::from(prefix.body_len);
+        let arrival = if body.is_some() { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) };
+        let granted = match self.admit(turn, prefix, &work, arrival) {
+            Ok(granted) => granted,
             Err(failure) => {
                 // Nobody knows what a body is that nobody takes.
                 self.secret_read = true;
                 let asked = self.world.asked(work.operation);
-                self.world.metrics.request_read(asked);
+                self.count_read(turn, asked);
                 self.answer_failure(prefix.id, asked, &failure);
-                if !body_is_here && u64::from(prefix.body_len) > SKIP_BYTES_MAX {
+                if body.is_none() && body_bytes > SKIP_BYTES_MAX {
                     self.leave_quietly(failure.code.number());
                 }
-                Verdict::Skip
+                return Verdict::Skip;
             }
+        };
+        let asked = granted.asked(&turn.settings);
+        self.count_read(turn, asked);
+        self.inflight.insert(prefix.id, asked);
+        match body {
+            Some(body) => {
+                self.body(turn, granted, body);
+                Verdict::Taken
+            }
+            None => Verdict::Awaited(Box::new(granted.keep(Arc::clone(&turn.settings)))),
+        }
+    }
+
+    fn count_read(&self, turn: &mut Turn, asked: Asked) {
+        if let Some((asked, n)) = turn.read.add(asked) {
+            self.world.metrics.requests_read(asked, n);
         }
     }
 
     /// What only this protocol can be refused for, then what every door asks.
-    fn admit(
-        &self,
-        prefix: Prefix,
-        work: &Work<'_>,
-        body_is_here: bool,
-        received_at: Instant,
-    ) -> Result<Waiting, Failure> {
+    fn admit(&self, turn: &Turn, prefix: Prefix, work: &Work<'_>, body: Arrival) -> Result<Granted, Failure> {
         let unsupported = |message: String| Err(Failure::refused(FailureCode::UNSUPPORTED, message));
         if self.stage == Stage::Draining {
             return Err(Failure::draining());
@@ -116,18 +126,18 @@ impl Session {
                 "a body in several parts needs feature bit 0, which this daemon does not have".to_owned(),
             );
         }
-        let body_bytes = u64::from(prefix.body_len);
-        self.world.admit(&Ask {
+        let ask = Ask {
             id: prefix.id,
             operation: work.operation,
             parameters: &work.parameters,
             deadline: work.deadline.map(Duration::from_millis),
             client: self.client(),
             class: if work.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch },
-            body: if body_is_here { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) },
-            received_at,
+            body,
+            received_at: turn.now,
             in_flight: self.inflight.len(),
-        })
+        };
+        self.world.admit(&turn.settings, &ask)
     }
 
     /// The memory for the body of a request that is not here yet.
@@ -142,35 +152,44 @@ impl Session {
     }
 
     /// A body that lies whole in what was read.
-    pub(crate) fn body(&mut self, waiting: Box<Waiting>, body: &[u8], now: Instant) {
-        let input = match waiting.secrecy() {
+    fn body(&mut self, turn: &mut Turn, granted: Granted, body: &[u8]) {
+        let entry = &turn.settings.catalogue.entries()[granted.request.entry];
+        let input = match entry.operation.declaration().secrecy {
             Secrecy::Open => Input::Shared(Bytes::copy_from_slice(body)),
             Secrecy::Secret => {
                 self.secret_read = true;
                 Input::Secret(Zeroizing::new(body.to_vec()))
             }
         };
-        self.complete(waiting, input, now);
+        if granted.hold.is_some() {
+            let waiting = granted.keep(Arc::clone(&turn.settings));
+            return self.complete(turn, Box::new(waiting), input);
+        }
+        let request = Admitted { input, ..granted.request };
+        self.enqueue(turn, None, granted.class, request);
     }
 
     /// A body that came in several reads.
-    pub(crate) fn arrived(&mut self, mut waiting: Box<Waiting>, body: Body, now: Instant) {
+    pub(crate) fn arrived(&mut self, turn: &mut Turn, mut waiting: Box<Waiting>, body: Body) {
         waiting.request.held.arrived();
         let input = match body {
             Body::Open(bytes) => Input::Shared(bytes.into()),
             Body::Secret(bytes) => Input::Secret(bytes),
         };
-        self.complete(waiting, input, now);
+        self.complete(turn, waiting, input);
     }
 
-    fn complete(&mut self, mut waiting: Box<Waiting>, input: Input, now: Instant) {
+    fn complete(&mut self, turn: &mut Turn, mut waiting: Box<Waiting>, input: Input) {
         waiting.request.input = input;
         match waiting.hold.take() {
             Some(hold) => {
-                let until = now + hold;
+                let until = turn.now + hold;
                 self.held.push(Held { until, waiting });
             }
-            None => self.enqueue(*waiting, now),
+            None => {
+                let Waiting { settings, class, request, .. } = *waiting;
+                self.enqueue(turn, Some(&settings), class, request);
+            }
         }
     }
 
@@ -196,17 +215,24 @@ impl Session {
 
     /// Gives those whose hold is over to the workers.
     pub(crate) fn release(&mut self, now: Instant) {
+        if self.held.peek().is_none_or(|held| held.until > now) {
+            return;
+        }
+        let mut turn = self.begin_turn(now);
         while self.held.peek().is_some_and(|held| held.until <= now) {
             if let Some(held) = self.held.pop() {
-                self.enqueue(*held.waiting, now);
+                let Waiting { settings, class, request, .. } = *held.waiting;
+                self.enqueue(&mut turn, Some(&settings), class, request);
             }
         }
-        self.submit();
+        self.end_turn(turn);
     }
 
-    fn enqueue(&mut self, waiting: Waiting, now: Instant) {
-        let Waiting { settings, class, request, .. } = waiting;
-        let slot = match self.world.workers.bridge.admission.enter(self.world.slots_max(&settings)) {
+    /// A complete request. `kept` are the settings that it was admitted under in an earlier turn; else they are this
+    /// turn's.
+    fn enqueue(&mut self, turn: &mut Turn, kept: Option<&Arc<Settings>>, class: Class, request: Admitted) {
+        let settings = kept.unwrap_or(&turn.settings);
+        let slot = match self.world.workers.bridge.admission.enter(self.world.slots_max(settings)) {
             Ok(slot) => slot,
             Err(refusal) => {
                 let id = request.id;
@@ -215,18 +241,19 @@ impl Session {
                 return self.answer_if_open(id, &failure);
             }
         };
-        let fits = self.filling.as_ref().is_some_and(|(batch, _)| {
+        let fits = turn.filling.as_ref().is_some_and(|(batch, _)| {
             batch.class == class
-                && Arc::ptr_eq(&batch.settings, &settings)
+                && Arc::ptr_eq(&batch.settings, settings)
                 && batch.takes(&request.cost, &settings.catalogue.entries()[request.entry])
         });
         if !fits {
-            self.submit();
+            self.submit(turn.filling.take());
             let output_bytes_max = self.output_bytes_max.min(settings.limits.answer_bytes_max());
-            self.filling = Some(Batch::new(settings, Arc::clone(self.client()), class, output_bytes_max));
+            let batch = Batch::new(Arc::clone(settings), Arc::clone(self.client()), class, output_bytes_max);
+            turn.filling = Some(batch);
         }
-        if let Some((batch, _)) = &mut self.filling {
-            let (id, deadline) = (request.id, request.deadline);
+        if let Some((batch, _)) = &mut turn.filling {
+            let (id, deadline, now) = (request.id, request.deadline, turn.now);
             let overdue_at = Some(deadline.min(now + batch.settings.queue.wait_max));
             let stop = batch.push(request, slot, now);
             self.inflight.crossed(id, Crossed { stop, queued_at: now, deadline, overdue_at });
@@ -234,8 +261,8 @@ impl Session {
     }
 
     /// Sends what was read over the bridge.
-    pub(crate) fn submit(&mut self) {
-        if let Some((batch, replies)) = self.filling.take() {
+    pub(super) fn submit(&mut self, filled: Option<(Batch, PendingReplies)>) {
+        if let Some((batch, replies)) = filled {
             self.replies.expect(replies);
             self.world.workers.submit(batch);
         }

@@ -5,46 +5,29 @@ use std::time::Duration;
 use windlass_protocol::{Extensions, Kind, Reply};
 
 use super::Session;
+use super::turn::Row;
 use crate::dispatch::{Answer, Failure};
-use crate::telemetry::{Asked, Metrics, add};
-
-/// Results of one operation in a row, counted together: a batch is mostly of one kind.
-struct Replied {
-    last: Option<Asked>,
-    n: u64,
-}
-
-impl Replied {
-    fn count(&mut self, asked: Asked, metrics: &Metrics) {
-        if self.last != Some(asked) {
-            self.settle(metrics);
-            self.last = Some(asked);
-        }
-        self.n += 1;
-    }
-
-    fn settle(&mut self, metrics: &Metrics) {
-        if let Some(asked) = self.last.take() {
-            metrics.replied(asked, std::mem::take(&mut self.n));
-        }
-    }
-}
+use crate::telemetry::{Asked, add};
 
 impl Session {
     /// Writes what a worker says, unless the request was answered already.
     pub(crate) fn answers(&mut self, answers: Vec<Answer>) {
         let load = self.world.load();
-        let mut replied = Replied { last: None, n: 0 };
-        for answer in answers {
+        self.outbox.expect(&answers);
+        let mut replied = Row::default();
+        let mut bytes_out = 0;
+        for mut answer in answers {
             let Some(asked) = self.inflight.take(answer.id) else { continue };
             match answer.outcome {
                 Ok(output) => {
-                    replied.count(asked, &self.world.metrics);
+                    if let Some((asked, n)) = replied.add(asked) {
+                        self.world.metrics.replied(asked, n);
+                    }
                     let (queue_time, service_time) = (micros(answer.queue_time), micros(answer.service_time));
                     self.totals.queue_micros += queue_time;
                     self.totals.service_micros += service_time;
-                    self.totals.bytes_out += output.0.len() as u64;
-                    add(&self.world.metrics.bytes_out, output.0.len() as u64);
+                    bytes_out += output.0.len() as u64;
+                    answer.held.shrink_to(output.0.len() as u64);
                     let reply = Reply {
                         queue_time,
                         service_time,
@@ -59,7 +42,11 @@ impl Session {
                 }
             }
         }
-        replied.settle(&self.world.metrics);
+        if let Some((asked, n)) = replied.end() {
+            self.world.metrics.replied(asked, n);
+        }
+        self.totals.bytes_out += bytes_out;
+        add(&self.world.metrics.bytes_out, bytes_out);
     }
 
     pub(super) fn answer_if_open(&mut self, id: u64, failure: &Failure) {

@@ -2,12 +2,13 @@
 
 use windlass_protocol::limits::FRAME_BYTES_MIN;
 use windlass_protocol::{
-    Close, Credit, Extensions, FailureCode, Header, Hello, Kind, NoFields, PREFACE, PREFIX_BYTES, Prefix,
-    Query, SUBJECT_CATALOGUE, SUBJECT_STATUS, VERSION, Welcome,
+    Close, Credit, Extensions, FailureCode, Header, Hello, Kind, NoFields, PREFACE, PREFIX_BYTES, Query,
+    SUBJECT_CATALOGUE, SUBJECT_STATUS, VERSION, Welcome,
 };
 
-use super::{REPLY_HEAD_BYTES, Session, Stage};
+use super::{REPLY_HEAD_BYTES, Session, Stage, Turn};
 use crate::dispatch::Failure;
+use crate::io::inbound::Frame;
 use crate::io::inflight::Place;
 use crate::telemetry::{catalogue_json, status_json};
 
@@ -17,8 +18,9 @@ impl Session {
         self.heard_preface = true;
     }
 
-    /// Any frame but Work. `body` is there for Ping only.
-    pub(crate) fn frame(&mut self, kind: Kind, prefix: Prefix, header: &[u8], body: &[u8]) {
+    /// Any frame but Work.
+    pub(crate) fn frame(&mut self, turn: &mut Turn, frame: Frame<'_>) {
+        let Frame { kind, prefix, header, body } = frame;
         if self.stage == Stage::Hello {
             match kind {
                 Kind::Hello => self.hello(header),
@@ -45,7 +47,7 @@ impl Session {
                 Ok(credit) => self.understood(kind, &credit.extensions),
                 Err(error) => self.malformed(&error),
             },
-            Kind::Query => self.query(prefix.id, header),
+            Kind::Query => self.query(turn, prefix.id, header),
             Kind::Close => self.close(header),
             Kind::Hello => self.violation("a second Hello"),
             Kind::Work
@@ -115,7 +117,7 @@ impl Session {
         }
     }
 
-    fn query(&mut self, id: u64, header: &[u8]) {
+    fn query(&mut self, turn: &mut Turn, id: u64, header: &[u8]) {
         let query = match Query::decode(header) {
             Ok(query) => query,
             Err(error) => return self.malformed(&error),
@@ -128,7 +130,9 @@ impl Session {
             let message = format!("extension {number} must be understood, and this daemon does not");
             return self.write_failure(id, &unsupported(message));
         }
-        self.n_infos = self.n_infos.saturating_add(1);
+        turn.n_infos = turn.n_infos.saturating_add(1);
+        // The requests before the question are in its answer.
+        self.settle(turn);
         let json = match query.subject {
             SUBJECT_CATALOGUE => catalogue_json(&self.world),
             SUBJECT_STATUS => status_json(&self.world),

@@ -6,6 +6,7 @@ mod admitting;
 mod answering;
 mod frames;
 mod leaving;
+mod turn;
 
 use std::cell::OnceCell;
 use std::collections::BinaryHeap;
@@ -17,16 +18,14 @@ use windlass_protocol::limits::FRAME_BYTES_MIN;
 use super::IoWorld;
 use super::inflight::Inflight;
 use super::outbox::Outbox;
-use crate::dispatch::{Batch, Client, ClientKey, PendingReplies, ReplyBox};
+use crate::dispatch::{Client, ClientKey, ReplyBox};
 
 use admitting::Held;
 pub(crate) use admitting::Verdict;
+pub(crate) use turn::Turn;
 
 /// Room for the head of a Reply in `frame_bytes_max`.
 const REPLY_HEAD_BYTES: u64 = 64;
-
-/// Catalogues and statuses made in one turn of a connection: some 50 µs each, in a world that must not compute.
-const INFOS_MAX: u8 = 16;
 
 /// Where the conversation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,13 +70,11 @@ pub(crate) struct Session {
     pub(crate) replies: ReplyBox,
     inflight: Inflight,
     held: BinaryHeap<Held>,
-    filling: Option<(Batch, PendingReplies)>,
     /// Whether what was read holds a secret that has to be wiped.
     pub(crate) secret_read: bool,
     /// Whether the peer has begun with the preface.
     heard_preface: bool,
     said_preface: bool,
-    n_infos: u8,
     last_id: u64,
     /// Largest output that a Reply can carry to this client, bytes; `limits.body` may allow less.
     output_bytes_max: u64,
@@ -106,11 +103,9 @@ impl Session {
             replies: ReplyBox::default(),
             inflight: Inflight::default(),
             held: BinaryHeap::new(),
-            filling: None,
             secret_read: false,
             heard_preface: false,
             said_preface: false,
-            n_infos: 0,
             last_id: 0,
             output_bytes_max: 0,
             client_frame_bytes_max: FRAME_BYTES_MIN,
@@ -130,16 +125,6 @@ impl Session {
     /// Whether nothing more is read.
     pub(crate) fn is_leaving(&self) -> bool {
         matches!(self.stage, Stage::Leaving(_) | Stage::Gone)
-    }
-
-    /// What one read delivered is about to be taken apart.
-    pub(crate) fn begin_turn(&mut self) {
-        self.n_infos = 0;
-    }
-
-    /// Whether enough was made in the I/O world for one turn; other connections come first.
-    pub(crate) fn turn_is_over(&self) -> bool {
-        self.n_infos >= INFOS_MAX
     }
 
     /// Whether everything is said.
