@@ -23,6 +23,9 @@ mod io;
 mod telemetry;
 
 pub use cpu::PoolError;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use dispatch::bench;
 pub use dispatch::{Class, Failure};
 pub use io::{Answered, BindError, FrontDoor, Hall, Head, LINGER, Stream, Ticket};
 pub use lifecycle::Phase;

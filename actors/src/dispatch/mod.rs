@@ -4,6 +4,8 @@
 //! it and answers through the batch's oneshot. Nothing here computes, and nothing here waits.
 
 mod admission;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod bridge;
 mod budget;
 mod failure;
@@ -12,7 +14,15 @@ mod job;
 mod places;
 mod reply;
 mod schedule;
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
+#[cfg_attr(
+    not(test),
+    allow(
+        dead_code,
+        clippy::unwrap_used,
+        reason = "the micro-benchmarks share the jobs of the tests, not their cases"
+    )
+)]
 mod tests;
 
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 //! The bridge by itself: no sockets, no pool, no clock that matters.
 
-#[cfg(not(windlass_loom))]
+#[cfg(all(test, not(windlass_loom)))]
 mod model;
-#[cfg(windlass_loom)]
+#[cfg(all(test, windlass_loom))]
 mod orders;
-#[cfg(not(windlass_loom))]
+#[cfg(all(test, not(windlass_loom)))]
 mod rules;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -58,7 +58,7 @@ const COSTLESS: Estimate = Estimate { cpu: Duration::ZERO, output_bytes: 0, work
 const FREE: usize = 0;
 const SINGLE: usize = 1;
 
-fn settings() -> Arc<Settings> {
+pub(super) fn settings() -> Arc<Settings> {
     let entries = vec![Named::entry("free", 0, None), Named::entry("single", 1, NonZeroUsize::new(1))];
     let second = Duration::from_secs(1);
     Arc::new(Settings {
@@ -90,7 +90,7 @@ fn settings() -> Arc<Settings> {
 
 /// What a job of a test is like.
 #[derive(Clone, Copy)]
-struct Wanted {
+pub(super) struct Wanted {
     id: u64,
     class: Class,
     entry: usize,
@@ -98,7 +98,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn interactive(id: u64) -> Self {
+    pub(super) fn interactive(id: u64) -> Self {
         Self { id, class: Class::Interactive, entry: FREE, estimate: COSTLESS }
     }
 }
@@ -116,7 +116,7 @@ fn admitted(bridge: &Bridge, wanted: Wanted) -> Admitted {
 }
 
 /// A batch of these jobs, all of the class of the first.
-fn batch(
+pub(super) fn batch(
     bridge: &Bridge,
     settings: &Arc<Settings>,
     jobs: &[Wanted],
@@ -134,7 +134,7 @@ fn batch(
 }
 
 /// Answers every job of a batch with its input, as a worker would.
-fn answer_all(mut batch: Batch) {
+pub(super) fn answer_all(mut batch: Batch) {
     while let Some(job) = batch.next() {
         batch.answer(done(job));
     }
