@@ -50,7 +50,8 @@ pub(crate) fn installed(program: &str, package: &str) -> Result<PathBuf> {
         command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
     };
     let install = ["install", "-y", "-qq", "--no-install-recommends", package];
-    if !apt(&install) && !(apt(&["update", "-qq"]) && apt(&install)) {
+    let is_done = apt(&install) || (apt(&["update", "-qq"]) && apt(&install));
+    if !is_done {
         return Err(Trouble::Skipped(format!("there is no {program}, and apt-get cannot install {package}")));
     }
     find(program).ok_or_else(|| Trouble::Skipped(format!("{package} is installed and has no {program}")))

@@ -7,6 +7,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{Timespec, epoll::Event};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::idle::hold;
 use super::link::{Address, Link, Open};
 use super::protocol::{Kind, Protocol};
 use crate::trouble::{Attempt, Result, failed};
@@ -69,10 +70,11 @@ pub(crate) fn closed_loop(
     shape: Shape,
     at_end: Option<&dyn Fn()>,
 ) -> Result<Tally> {
-    let mut links = Vec::with_capacity(shape.connections);
-    for _ in 0..shape.connections {
-        links.push(Link::open(address, protocol)?);
-    }
+    // Those who take turns are many, and none of them may be greeted late.
+    let links = match shape.rotate {
+        true => hold(protocol, address, shape.connections)?,
+        false => (0..shape.connections).map(|_| Link::open(address, protocol)).collect::<Result<_>>()?,
+    };
     let mut driver = Driver::new(protocol, links, shape)?;
     driver.start()?;
     driver.turn_until(Instant::now() + shape.warm_up)?;

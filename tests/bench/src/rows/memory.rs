@@ -28,7 +28,7 @@ pub(super) fn row() -> Row {
             goal("windlass", "user", Sense::AtMost, Against::Peer("nginx", 1.0)),
             must("windlass http", "user", Sense::AtMost, Against::Peer("axum", 1.0)),
         ],
-        rounds_max: 3,
+        rounds_max: 2,
         remark: Some(extrapolate),
     }
 }
