@@ -15,13 +15,10 @@ mod places;
 mod reply;
 mod schedule;
 #[cfg(any(test, feature = "bench"))]
+#[allow(clippy::unwrap_used, reason = "tests may; the micro-benchmarks share their jobs")]
 #[cfg_attr(
     not(test),
-    allow(
-        dead_code,
-        clippy::unwrap_used,
-        reason = "the micro-benchmarks share the jobs of the tests, not their cases"
-    )
+    allow(dead_code, reason = "the micro-benchmarks share the jobs of the tests, not their cases")
 )]
 mod tests;
 
