@@ -56,7 +56,7 @@ fn judged(target: &Target, verdict: Option<Verdict>) -> String {
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         1e6.. => format!("{:.2} M", value / 1e6),
-        1e4.. => format!("{:.0} k", value / 1e3),
+        1e4.. => format!("{:.1} k", value / 1e3),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         0.0 => "0".to_owned(),
@@ -107,6 +107,6 @@ mod tests {
     #[test]
     fn numbers_have_the_digits_that_matter() {
         let shown = [1_234_567.0, 54_321.0, 1234.4, 99.94, 1.234, 0.0].map(number);
-        assert_eq!(shown, ["1.23 M", "54 k", "1234", "99.9", "1.23", "0"]);
+        assert_eq!(shown, ["1.23 M", "54.3 k", "1234", "99.9", "1.23", "0"]);
     }
 }

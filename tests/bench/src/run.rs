@@ -76,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let row_began = Instant::now();
         let measured = measure(row, &bench, rounds);
         print!("{}", report::table(row, &measured));
-        println!("  {rounds} rounds, {} s", row_began.elapsed().as_secs());
+        println!("  rounds: {rounds}, in {} s", row_began.elapsed().as_secs());
         results.push(report::machine(row, &measured));
         keep(arguments, row, &measured)?;
     }
