@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::figures::{Measured, Row, Score};
-use crate::programs::{repository, version};
+use crate::programs::{self, repository, version};
 use crate::rows::{self, Bench};
 use crate::trouble::{Attempt, Result, failed};
 use crate::work::{Work, calibrate};
@@ -59,6 +59,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !(0.05..=600.0).contains(&seconds) {
         return failed(format!("cannot measure for {seconds} seconds: between 0.05 and 600 is possible"));
     }
+    // Before anything is measured, so that no row waits for the compiler.
+    programs::windlassd()?;
     let iterations = calibrate(Duration::from_millis(5));
     let bench = Bench {
         unit: Duration::from_secs_f64(seconds),
