@@ -45,10 +45,17 @@ pub(crate) fn pause(duration: Duration) {
     }
 }
 
-/// A port that was free just now.
-pub(crate) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).trying("find a free port")?;
-    Ok(listener.local_addr().trying("find a free port")?.port())
+/// Ports that were free just now, all different.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // Held until all are found: one that is given back at once may be found again.
+    let listeners: Vec<TcpListener> = (0..N)
+        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).trying("find a free port"))
+        .collect::<Result<_>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr().trying("find a free port")?.port();
+    }
+    Ok(ports)
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -56,12 +63,17 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 impl Server {
-    /// Starts `program` with what `prepare` gives it (a folder and the port) and waits until it accepts there.
+    /// Starts `program` with what `prepare` gives it (a folder and a port) and waits until it accepts there.
     pub(crate) fn start(program: &Path, prepare: impl FnOnce(&mut Command, &Path, u16)) -> Result<Self> {
+        let [port] = free_ports()?;
+        Self::start_on(program, port, |command, folder| prepare(command, folder, port))
+    }
+
+    /// The same with a port of the caller's choice.
+    fn start_on(program: &Path, port: u16, prepare: impl FnOnce(&mut Command, &Path)) -> Result<Self> {
         let directory = tempfile::tempdir().trying("make a scratch folder")?;
-        let port = free_port()?;
         let mut command = Command::new(program);
-        prepare(&mut command, directory.path(), port);
+        prepare(&mut command, directory.path());
         let began = Instant::now();
         let child = spawn(&mut command)?;
         let mut server = Self { child, helpers: Vec::new(), port, started_in: Duration::ZERO, directory };

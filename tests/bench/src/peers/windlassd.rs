@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{Server, free_port};
+use super::{Server, free_ports};
 use crate::load::Address;
 use crate::programs;
 use crate::trouble::Result;
@@ -30,14 +30,15 @@ const SOCKET: &str = "windlass.sock";
 
 pub(crate) fn windlassd(settings: &[&str]) -> Result<Windlassd> {
     let program = programs::windlassd()?;
-    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-    let mut server = Server::start(&program, |command, folder, port| {
+    let [port, http, admin] = free_ports()?;
+    let http = SocketAddr::from((Ipv4Addr::LOCALHOST, http));
+    let mut server = Server::start_on(&program, port, |command, folder| {
         let socket = folder.join(SOCKET);
         let own = [
             format!("listen.tcp=127.0.0.1:{port}"),
             format!("listen.unix={}", socket.display()),
             format!("listen.http={http}"),
-            "listen.admin=127.0.0.1:0".to_owned(),
+            format!("listen.admin=127.0.0.1:{admin}"),
         ];
         for setting in own.iter().map(String::as_str).chain(settings.iter().copied()) {
             command.args(["--set", setting]);
