@@ -81,3 +81,26 @@ fn throughput(protocol: &dyn Protocol, address: &Address, shape: Shape) -> Resul
     let client = tally.client_cpu.as_secs_f64() * 1e6 / (rate * tally.elapsed.as_secs_f64());
     Ok(Sample::of("rate", rate).and("client", client))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Characters of a title that a picture has room for.
+    const TITLE_MAX: usize = 96;
+
+    #[test]
+    fn targets_are_about_those_who_are_measured_and_titles_fit_the_picture() {
+        for row in all() {
+            let is_here = |name: &str| row.contestants.iter().any(|contestant| contestant.name == name);
+            for target in &row.targets {
+                assert!(is_here(target.who), "{}: {}", row.name, target.who);
+                assert!(row.figures.iter().any(|figure| figure.name == target.figure), "{}", target.figure);
+                if let Against::Peer(peer, _) = target.against {
+                    assert!(is_here(peer), "{}: {peer}", row.name);
+                }
+            }
+            assert!(row.title.chars().count() <= TITLE_MAX, "{}", row.title);
+        }
+    }
+}

@@ -105,7 +105,7 @@ fn http() -> Row {
 fn alone() -> Row {
     Row {
         name: "alone",
-        title: "echo of 64 B, one connection, one request at a time, machine idle; and with 5 ms between requests",
+        title: "echo of 64 B, one connection on an idle machine, back to back and after 5 ms of rest",
         figures: &[
             Figure { name: "p50", unit: "µs" },
             Figure { name: "p99", unit: "µs" },
