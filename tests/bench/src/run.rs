@@ -70,6 +70,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let began = Instant::now();
     println!("{}", about(&bench, rounds));
+    if is_busy() {
+        println!("THIS MACHINE IS BUSY with something else: the ratios below are wrong; see NOTES.md");
+    }
     let mut results = Vec::new();
     for row in &rows {
         // What takes long is looked at once in a quick run.
@@ -138,6 +141,17 @@ fn raise_descriptors() -> Result<usize> {
         .trying("raise the descriptor limit")?;
     let many = hard.map_or(MANY, |hard| hard.saturating_sub(DESCRIPTORS_SPARED)).min(MANY);
     usize::try_from(many).trying("count connections")
+}
+
+/// Whether others have been computing in the last minute, by the machine's load average.
+fn is_busy() -> bool {
+    /// Runnable threads that a machine has which does nothing else.
+    const LOAD_MAX: f64 = 0.7;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace()
+        .next()
+        .and_then(|load| load.parse::<f64>().ok())
+        .is_some_and(|load| load > LOAD_MAX)
 }
 
 /// Where and how it was measured.
