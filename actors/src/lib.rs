@@ -24,6 +24,9 @@ mod io;
 mod telemetry;
 
 pub use cpu::{Pool, PoolError, Recruiter};
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use dispatch::bench;
 pub use dispatch::{Class, Failure};
 pub use io::{Answered, BindError, FrontDoor, Hall, Head, LINGER, Stream, Ticket};
 pub use lifecycle::Phase;

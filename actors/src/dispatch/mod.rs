@@ -5,6 +5,8 @@
 
 mod admission;
 mod backlog;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod bridge;
 mod budget;
 mod client;
@@ -15,7 +17,12 @@ mod job;
 mod places;
 mod reply;
 mod schedule;
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
+#[allow(clippy::unwrap_used, reason = "tests may; the micro-benchmarks share their jobs")]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "the micro-benchmarks share the jobs of the tests, not their cases")
+)]
 mod tests;
 
 pub(crate) use admission::{Admission, HeldBytes, Refusal, Slot};

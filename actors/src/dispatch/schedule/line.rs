@@ -1,6 +1,6 @@
 //! Batches that need the same, by client, in the order of the clients' turns.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::cost;
@@ -19,7 +19,7 @@ const SPARE_MAX: usize = 64;
 pub(super) struct Line {
     pub(super) need: Need,
     class: Class,
-    lanes: HashMap<ClientKey, Lane>,
+    lanes: BTreeMap<ClientKey, Lane>,
     order: BTreeSet<Turn>,
     spare: Vec<Lane>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Turn {
 
 impl Line {
     pub(super) fn new(need: Need, class: Class) -> Self {
-        Self { need, class, lanes: HashMap::new(), order: BTreeSet::new(), spare: Vec::new() }
+        Self { need, class, lanes: BTreeMap::new(), order: BTreeSet::new(), spare: Vec::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -129,6 +129,6 @@ impl Line {
 
     pub(super) fn drain(&mut self) -> Vec<Batch> {
         self.order.clear();
-        self.lanes.drain().flat_map(|(_, lane)| lane.into_batches()).collect()
+        std::mem::take(&mut self.lanes).into_values().flat_map(Lane::into_batches).collect()
     }
 }

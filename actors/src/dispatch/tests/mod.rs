@@ -1,10 +1,10 @@
 //! The bridge by itself: no sockets, no pool, no clock that matters.
 
-#[cfg(not(windlass_loom))]
+#[cfg(all(test, not(windlass_loom)))]
 mod model;
-#[cfg(windlass_loom)]
+#[cfg(all(test, windlass_loom))]
 mod orders;
-#[cfg(not(windlass_loom))]
+#[cfg(all(test, not(windlass_loom)))]
 mod rules;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -68,7 +68,7 @@ const COSTLESS: Estimate = Estimate { cpu: Duration::ZERO, output_bytes: 0, work
 const FREE: usize = 0;
 const SINGLE: usize = 1;
 
-fn settings() -> Arc<Settings> {
+pub(super) fn settings() -> Arc<Settings> {
     let entries = vec![Named::entry("free", 0, None), Named::entry("single", 1, NonZeroUsize::new(1))];
     let second = Duration::from_secs(1);
     Arc::new(Settings {
@@ -100,7 +100,7 @@ fn settings() -> Arc<Settings> {
 
 /// What a job of a test is like.
 #[derive(Clone, Copy)]
-struct Wanted {
+pub(super) struct Wanted {
     id: u64,
     class: Class,
     entry: usize,
@@ -110,7 +110,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    const fn interactive(id: u64) -> Self {
+    pub(super) const fn interactive(id: u64) -> Self {
         Self {
             id,
             class: Class::Interactive,
@@ -139,12 +139,12 @@ thread_local! {
 }
 
 /// The client of this number, one and the same while any of its work is here.
-fn client(bridge: &Bridge, number: u32) -> Arc<Client> {
+pub(super) fn client(bridge: &Bridge, number: u32) -> Arc<Client> {
     CLIENTS.with(|clients| clients.find(ClientKey::Uid(number), &bridge.backlog))
 }
 
 /// A batch of these jobs, all of the class and the client of the first.
-fn batch(
+pub(super) fn batch(
     bridge: &Bridge,
     settings: &Arc<Settings>,
     jobs: &[Wanted],
@@ -174,7 +174,7 @@ fn filled(
 }
 
 /// Answers every job of a batch with its input, as a worker would that is as quick as it was estimated to be.
-fn answer_all(mut batch: Batch) -> Duration {
+pub(super) fn answer_all(mut batch: Batch) -> Duration {
     let used = batch.cpu();
     while let Some(job) = batch.next() {
         batch.answer(done(job));
