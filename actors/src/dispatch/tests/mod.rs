@@ -101,12 +101,12 @@ pub(super) fn settings() -> Arc<Settings> {
 /// What a job of a test is like.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
-    id: u64,
-    class: Class,
-    entry: usize,
-    estimate: Estimate,
-    client: u32,
-    deadline: Duration,
+    pub(super) id: u64,
+    pub(super) class: Class,
+    pub(super) entry: usize,
+    pub(super) estimate: Estimate,
+    pub(super) client: u32,
+    pub(super) deadline: Duration,
 }
 
 impl Wanted {
