@@ -17,6 +17,7 @@ mod overrun;
 mod pulse;
 mod supervisor;
 mod sync;
+mod tidy;
 
 mod cpu;
 mod dispatch;

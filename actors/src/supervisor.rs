@@ -22,6 +22,7 @@ use crate::overrun::{self, LOOK_EVERY};
 use crate::pulse::Pulse;
 use crate::settings::{DrainSettings, ListenSource, PoolSettings, Settings};
 use crate::telemetry::{Metrics, Observer, add, nanos};
+use crate::tidy::Tidy;
 
 /// Restarts of listeners within [`RESTART_WINDOW`] before the daemon gives up, so that systemd starts it afresh.
 const RESTARTS_MAX: usize = 5;
@@ -228,6 +229,7 @@ impl Supervisor {
         mut orders: mpsc::Receiver<Order>,
         mut observe: impl FnMut(Observation),
     ) -> Ending {
+        let mut tidy = Tidy::default();
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let failed = loop {
@@ -247,6 +249,7 @@ impl Supervisor {
                 _ = looks.tick() => {
                     let metrics = &self.world.metrics;
                     overrun::look(metrics, metrics.started_at.elapsed());
+                    tidy.look(self.world.workers.bridge.taken());
                 }
                 Some(ended) = self.listeners.join_next() => {
                     if !self.restart(ended) {

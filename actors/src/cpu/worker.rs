@@ -22,7 +22,7 @@ const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
 /// Jobs below this are many,
 const LIGHT: Duration = Duration::from_micros(20);
 
-/// and one of so many of them is compared with its estimate.
+/// and one of so many of them is compared with its estimate once their cost is known.
 const LIGHT_TAUGHT: u32 = 8;
 
 /// A job that has run for so many times its estimate when its deadline passes has run away, rather than had too little
@@ -210,11 +210,16 @@ impl Worker {
     /// Corrects what such jobs are estimated at. Light jobs are so many that a few of them teach as much.
     fn learn(&mut self, workers: &Workers, operation: OperationIndex, cost: &Cost, took: Duration) {
         self.n_ended = self.n_ended.wrapping_add(1);
-        if cost.cpu < LIGHT && took < LIGHT && !self.n_ended.is_multiple_of(LIGHT_TAUGHT) {
+        let is_light = cost.cpu < LIGHT && took < LIGHT;
+        let costs = &workers.bridge.costs;
+        if is_light
+            && !self.n_ended.is_multiple_of(LIGHT_TAUGHT)
+            && costs.is_settled(operation, cost.estimate.cpu)
+        {
             return;
         }
         self.crew.workers()[self.index].estimated(operation, cost, took);
-        workers.bridge.costs.learn(operation, cost.estimate.cpu, took);
+        costs.learn(operation, cost.estimate.cpu, took);
     }
 }
 

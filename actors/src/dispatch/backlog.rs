@@ -68,6 +68,8 @@ pub(crate) struct Backlog {
     waiting: [Load; 2],
     /// Clients with work that waits, by class.
     clients: [AtomicUsize; 2],
+    /// Where the virtual time of each class stands, nanoseconds.
+    clocks: [AtomicU64; 2],
     /// Batches of all.
     batches: Batches,
     /// Operations whose jobs may have to wait for memory or for each other.
@@ -117,6 +119,7 @@ impl Backlog {
         Self {
             waiting: Default::default(),
             clients: Default::default(),
+            clocks: Default::default(),
             batches: Batches::default(),
             restricted: (0..n_operations).map(|_| Restricted::default()).collect(),
             running: AtomicU64::new(0),
@@ -190,6 +193,17 @@ impl Backlog {
         self.clients[class as usize].load(Ordering::Relaxed)
     }
 
+    /// The schedule has come to this virtual time.
+    pub(super) fn set_clock(&self, class: Class, clock: u64) {
+        self.clocks[class as usize].store(clock, Ordering::Relaxed);
+    }
+
+    /// How much more than others this client has had, which they get before its next job.
+    fn lead(&self, client: &Client, class: Class) -> Duration {
+        let clock = self.clocks[class as usize].load(Ordering::Relaxed);
+        Duration::from_nanos(client.next(class).saturating_sub(clock))
+    }
+
     /// How long the workers need for all that waits and runs, if nothing more comes.
     pub(crate) fn drains_in(&self, workers: usize) -> Duration {
         let waiting = self.waiting(Class::Interactive) + self.waiting(Class::Batch);
@@ -203,8 +217,8 @@ impl Backlog {
 
     /// How long a newcomer would wait for a worker.
     ///
-    /// Not simply behind all that is here: while it waits, every other client gets as much as its own client, and the
-    /// other class its share, so that a client with little behind it is not refused for what another has queued. What
+    /// Not simply behind all that is here: while it waits, every other client gets as much as its own client has had
+    /// and has waiting, and the other class its share, so that a client with little behind it is not refused for what another has queued. What
     /// runs is left out: how much of it is left nobody knows, and it may be cancelled at any moment.
     pub(crate) fn wait(&self, newcomer: &Newcomer<'_>) -> Duration {
         let Newcomer { client, class, cpu, batch_share, workers, .. } = *newcomer;
@@ -217,7 +231,8 @@ impl Backlog {
         let is_counted = waiting.iter().any(|band| !band.is_zero());
         let rivals = self.clients(class).saturating_sub(usize::from(is_counted));
         let rivals = u32::try_from(rivals).unwrap_or(u32::MAX);
-        let fair = mine.saturating_add((mine + cpu).saturating_mul(rivals));
+        let as_much = self.lead(client, class) + mine + cpu;
+        let fair = mine.saturating_add(as_much.saturating_mul(rivals));
         let ahead = self.batches.left(self.waiting(class), workers).min(fair);
         let share = batch_share.get() - 1;
         let of_others = match class {
@@ -326,6 +341,16 @@ mod tests {
         let _heavy = client(&backlog, 1, Class::Interactive, 1000, 100 * MS);
         let light = client(&backlog, 2, Class::Interactive, 0, MS);
         assert_eq!(wait(&backlog, &light, Class::Interactive, MS), MS / 2);
+    }
+
+    #[test]
+    fn a_client_that_has_had_more_waits_until_others_have_had_as_much() {
+        let backlog = backlog();
+        let _rival = client(&backlog, 1, Class::Interactive, 1000, 100 * MS);
+        let ahead = client(&backlog, 2, Class::Interactive, 0, MS);
+        ahead.set_next(Class::Interactive, nanos(31 * MS));
+        backlog.set_clock(Class::Interactive, nanos(MS));
+        assert_eq!(wait(&backlog, &ahead, Class::Interactive, MS), 31 * MS / 2);
     }
 
     #[test]

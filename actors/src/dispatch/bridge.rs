@@ -101,6 +101,9 @@ impl Bridge {
             self.budget.note_passed_over();
             schedule.take(now, |batch| self.budget.try_reserve(batch))
         });
+        if let Some(Taken::Job(batch, _)) = &taken {
+            self.backlog.set_clock(batch.class, schedule.clock(batch.class));
+        }
         drop(schedule);
         let taken = taken?;
         let (Taken::Job(batch, _) | Taken::Lost(batch)) = &taken;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub(crate) enum ClientKey {
     Uid(u32),
 }
 
+/// Who was refused comes in again when the wait is shorter than the longest by one part in this many.
+const AGAIN: u32 = 8;
+
 /// One of those between whom CPU time is shared. Batches carry it, so that it lives as long as its work.
 pub(crate) struct Client {
     pub(crate) key: ClientKey,
@@ -31,12 +34,29 @@ pub(crate) struct Client {
     /// By class, nanoseconds of virtual time: where the client's next job starts. Touched under the schedule's lock
     /// alone.
     next: [AtomicU64; 2],
+    /// Whether its last request was refused because it would have waited for too long.
+    pressed: AtomicBool,
 }
 
 impl Client {
     pub(crate) fn new(key: ClientKey, backlog: &Arc<Backlog>) -> Arc<Self> {
         let (waiting, n_waiting, next) = Default::default();
-        Arc::new(Self { key, backlog: Arc::clone(backlog), waiting, n_waiting, next })
+        let pressed = AtomicBool::new(false);
+        Arc::new(Self { key, backlog: Arc::clone(backlog), waiting, n_waiting, next, pressed })
+    }
+
+    /// Whether a request that would wait for so long may come in; if not, after what time it may.
+    ///
+    /// Who was refused comes in again only when some room has been made, so that the time it is told is long enough to
+    /// be true, and that not each job that ends lets in one of many who ask all the time.
+    pub(crate) fn may_wait(&self, wait: Duration, wait_max: Duration) -> Result<(), Duration> {
+        let again = wait_max - wait_max / AGAIN;
+        let was_refused = self.pressed.load(Ordering::Relaxed);
+        let is_refused = wait > if was_refused { again } else { wait_max };
+        if is_refused != was_refused {
+            self.pressed.store(is_refused, Ordering::Relaxed);
+        }
+        if is_refused { Err(wait - again) } else { Ok(()) }
     }
 
     /// A batch of its work has come to wait.
@@ -131,6 +151,18 @@ mod tests {
         }
         assert!(clients.shared.lock().unwrap().clients.len() <= 2 * TIDY_MIN);
         assert!(Arc::ptr_eq(&one, &clients.find(ClientKey::Uid(1), &backlog)));
+    }
+
+    #[test]
+    fn who_was_refused_comes_in_again_after_the_time_that_was_told() {
+        let backlog = Arc::new(Backlog::new(0));
+        let client = Client::new(ClientKey::Uid(1), &backlog);
+        let ms = Duration::from_millis;
+        assert_eq!(client.may_wait(ms(800), ms(800)), Ok(()));
+        assert_eq!(client.may_wait(ms(801), ms(800)), Err(ms(101)));
+        assert_eq!(client.may_wait(ms(701), ms(800)), Err(ms(1)));
+        assert_eq!(client.may_wait(ms(700), ms(800)), Ok(()));
+        assert_eq!(client.may_wait(ms(800), ms(800)), Ok(()), "it is as any other now");
     }
 
     #[test]

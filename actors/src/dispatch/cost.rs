@@ -18,6 +18,9 @@ const STEPS: f64 = 256.0;
 /// Measurements that count whole, because nothing is known yet.
 const FIRST: u16 = 8;
 
+/// Measurements after which a correction stands, until the machine changes.
+const SETTLED: u16 = 256;
+
 /// Afterwards a measurement moves the correction by one part in this many of its distance,
 const WEIGHT: i32 = 16;
 
@@ -88,6 +91,12 @@ impl CostModel {
     pub(crate) fn correct(&self, operation: OperationIndex, estimated: Duration) -> Duration {
         let Some(corrections) = self.corrections.get(usize::from(operation.0)) else { return estimated };
         nearest(corrections, magnitude(estimated)).apply(estimated)
+    }
+
+    /// Whether so much was measured that one more says little.
+    pub(crate) fn is_settled(&self, operation: OperationIndex, estimated: Duration) -> bool {
+        let corrections = self.corrections.get(usize::from(operation.0));
+        corrections.is_none_or(|corrections| nearest(corrections, magnitude(estimated)).n >= SETTLED)
     }
 
     /// A worker has measured what was estimated.

@@ -139,8 +139,8 @@ impl IoWorld {
     ) -> Result<(), Failure> {
         let bridge = &self.workers.bridge;
         let spare = allowed.saturating_sub(cost.cpu_least());
-        // Predictions are off by some parts in a hundred, and an answer has a way to go.
-        let wait_max = settings.queue.wait_max.min(spare - spare / 8);
+        // A prediction may be off, and an answer has a way to go.
+        let wait_max = settings.queue.wait_max.min(spare - spare / MARGIN);
         let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
         let wait = bridge.backlog.wait(&Newcomer {
             client: ask.client,
@@ -150,10 +150,8 @@ impl IoWorld {
             workers: self.n_workers(),
             batch_share: settings.queue.batch_share,
         });
-        match wait.checked_sub(wait_max) {
-            Some(excess) if !excess.is_zero() => Err(Failure::late(wait, wait_max).retry_after(excess)),
-            _ => Ok(()),
-        }
+        let refused = |retry_after| Failure::late(wait, wait_max).retry_after(retry_after);
+        ask.client.may_wait(wait, wait_max).map_err(refused)
     }
 
     /// A refusal, with the time in which as much as was asked for becomes free.
@@ -191,6 +189,9 @@ impl IoWorld {
         Ok(())
     }
 }
+
+/// The part of the time until its deadline that no request is to spend waiting: one in this many.
+const MARGIN: u32 = 4;
 
 /// What a request occupies besides its bodies: itself, its parameters, its places in tables. A request with an empty
 /// body is not free either.

@@ -29,6 +29,10 @@ impl ClassQueue {
         Self { class, lines: vec![Line::new(Need::default(), class)], clock: 0, spent: Duration::ZERO }
     }
 
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lines.iter().all(Line::is_empty)
     }

@@ -137,6 +137,14 @@ impl Schedule {
         Some(taken)
     }
 
+    /// Where the virtual time of a class stands, nanoseconds.
+    pub(crate) fn clock(&self, class: Class) -> u64 {
+        match class {
+            Class::Interactive => self.interactive.clock(),
+            Class::Batch => self.batch.clock(),
+        }
+    }
+
     /// What was charged by estimate is charged as it was used.
     pub(crate) fn settle(&mut self, settlement: &Settlement, used: Duration) {
         let Settlement { client, class, weight, charged } = settlement;

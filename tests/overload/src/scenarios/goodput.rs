@@ -45,6 +45,9 @@ pub(crate) async fn run(size: Size) -> Result<(Vec<Figure>, Vec<Curve>), Trouble
         figures.extend(steps.last().map(|step| refusals(&work, &step.samples)));
         let points = steps.iter().map(|step| (step.multiple, step.rate / peak)).collect();
         curves.push(Curve { name: work.name.to_owned(), points });
+        drop(server);
+        // Who is refused is told when the same client will be admitted, and the one that asks again here is the same.
+        let server = Server::start(&[("queue.fair_by", "address")]).await?;
         figures.extend(retry_after(&work, &server, capacity * 10.0, size).await?);
     }
     Ok((figures, curves))
