@@ -65,7 +65,7 @@ fn spinning(status: &Value) -> (usize, usize, u64) {
 
 #[test]
 fn more_cpu_threads_take_over_at_once_while_the_old_one_finishes() {
-    let before = "[cpu]\nthreads = 1\nnice = 3\n[queue]\ncapacity = 1\n";
+    let before = "[cpu]\nthreads = 1\nnice = 3\n[queue]\ncapacity = 1\nmax_wait = \"10m\"\n";
     let daemon = daemon(before);
     wait_for_cpu_threads(&daemon, 3, &[0]);
     let mut connection = Raw::open(daemon.host_port());
@@ -74,7 +74,7 @@ fn more_cpu_threads_take_over_at_once_while_the_old_one_finishes() {
     spin(&mut connection, 2);
     daemon.wait_for_status("the second one waits", |status| spinning(status) == (1, 0, 1));
 
-    reload(&daemon, "[cpu]\nthreads = 2\nnice = 7\n[queue]\ncapacity = 1\n", TAKEN, 1);
+    reload(&daemon, "[cpu]\nthreads = 2\nnice = 7\n[queue]\ncapacity = 1\nmax_wait = \"10m\"\n", TAKEN, 1);
     let status = daemon.wait_for_status("it runs on a new thread", |status| spinning(status) == (1, 1, 0));
     assert_eq!(workers(&status).len(), 2);
     eventually("the old thread is there beside the two new ones", || {
@@ -105,25 +105,27 @@ fn more_cpu_threads_take_over_at_once_while_the_old_one_finishes() {
 
 #[test]
 fn fewer_cpu_threads_take_nothing_more_before_the_old_ones_have_made_room() {
-    let daemon = daemon("[cpu]\nthreads = 2\n");
+    let patient = "[queue]\nmax_wait = \"10m\"\n";
+    let daemon = daemon(&format!("[cpu]\nthreads = 2\n{patient}"));
     let mut connection = Raw::open(daemon.host_port());
     for id in 1..=2 {
         spin(&mut connection, id);
     }
     daemon.wait_until_running("spin", 2);
-    reload(&daemon, "[cpu]\nthreads = 1\n", TAKEN, 1);
+    reload(&daemon, &format!("[cpu]\nthreads = 1\n{patient}"), TAKEN, 1);
     let status = daemon.wait_for_status("both are finished by the old ones", |s| spinning(s) == (0, 2, 0));
     assert_eq!(workers(&status).len(), 1);
     spin(&mut connection, 3);
     daemon.wait_for_status("the third one waits", |status| spinning(status) == (0, 2, 1));
     cancel(&mut connection, 1);
-    // The echo comes behind the spin, and only one may run.
-    connection.send(&raw::work(4, "echo", &[], b"behind"));
+    // Only one may run.
+    spin(&mut connection, 4);
     daemon.wait_for_status("one is left, two wait", |status| spinning(status) == (0, 1, 2));
     cancel(&mut connection, 2);
     daemon.wait_for_status("the new one runs the third", |status| spinning(status) == (1, 0, 1));
     cancel(&mut connection, 3);
-    assert_eq!(connection.frame().unwrap().body, b"behind");
+    daemon.wait_for_status("the new one runs the fourth", |status| spinning(status) == (1, 0, 0));
+    cancel(&mut connection, 4);
     wait_for_cpu_threads(&daemon, 19, &[0]);
 }
 

@@ -235,7 +235,11 @@ fn a_large_body_for_a_busy_daemon_ends_in_429_and_not_in_a_reset() {
         let mut http = Http::connect(daemon.http());
         http.send(&request("POST /v1/call/hash", &body));
         let answer = http.answer().unwrap();
-        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
+        assert_eq!(answer.status, 429, "{answer:?}");
+        assert!(
+            answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().is_ok()),
+            "{answer:?}"
+        );
         assert_eq!(answer.problem()["code"], 20);
         assert!(answer.closes() && http.ends());
     }

@@ -50,10 +50,11 @@ pub(super) enum Boarding {
 
 impl Flights {
     /// Looks whether the same is running, or has ended since this was queued.
-    pub(super) fn board(&self, digest: Digest, batch: Batch) -> Boarding {
+    pub(super) fn board(&self, digest: Digest, mut batch: Batch) -> Boarding {
         let mut flights = self.flights();
         match flights.get_mut(&digest) {
             Some(Flight::Running(followers)) => {
+                batch.vacate();
                 followers.push(batch);
                 Boarding::Joined
             }

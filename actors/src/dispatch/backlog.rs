@@ -4,6 +4,7 @@
 //! these counters to refuse at once what could only be refused later.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -174,8 +175,9 @@ impl Backlog {
     }
 
     /// A batch is run; it counts until this is dropped.
-    pub(super) fn runs(&self, batch: &Batch) -> Running<'_> {
-        let running = Running { backlog: self, cpu: batch.cpu(), restricted: self.restricted_by(batch) };
+    pub(super) fn runs(self: &Arc<Self>, batch: &Batch) -> Running {
+        let restricted = batch.restricted().map(|entry| entry.index);
+        let running = Running { backlog: Arc::clone(self), cpu: batch.cpu(), restricted };
         self.running.fetch_add(nanos(running.cpu), Ordering::Relaxed);
         for batches in running.batches() {
             batches.running.fetch_add(1, Ordering::Relaxed);
@@ -268,19 +270,20 @@ fn divided(cpu: Duration, by: usize) -> Duration {
 }
 
 /// Work on a worker.
-pub(super) struct Running<'a> {
-    backlog: &'a Backlog,
+pub(super) struct Running {
+    backlog: Arc<Backlog>,
     cpu: Duration,
-    restricted: Option<&'a Restricted>,
+    restricted: Option<OperationIndex>,
 }
 
-impl Running<'_> {
+impl Running {
     fn batches(&self) -> impl Iterator<Item = &Batches> {
-        [&self.backlog.batches].into_iter().chain(self.restricted.map(|restricted| &restricted.batches))
+        let restricted = self.restricted.and_then(|index| self.backlog.restricted.get(usize::from(index.0)));
+        [&self.backlog.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.backlog.running.fetch_sub(nanos(self.cpu), Ordering::Relaxed);
         for batches in self.batches() {
@@ -291,8 +294,6 @@ impl Drop for Running<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::dispatch::ClientKey;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::budget::{Budget, RunPermit};
 use super::intake::Intake;
-use super::job::Batch;
+use super::job::{Batch, Occupied};
 use super::places::Places;
 use super::schedule::{Schedule, Settlement, Taken};
 use super::{Admission, Backlog, CostModel, Failure};
@@ -135,11 +135,11 @@ impl Bridge {
                 && let Some(taken) = self.take(ended.take())
             {
                 match taken {
-                    Taken::Job(batch, permit) => {
+                    Taken::Job(mut batch, permit) => {
                         let settlement = Settlement::of(&batch);
                         let running = self.backlog.runs(&batch);
+                        batch.occupy(Occupied { _permit: permit, _running: running });
                         let used = run(batch);
-                        drop((running, permit));
                         ended = Some((settlement, used));
                     }
                     Taken::Lost(batch) => drop(run(batch)),
@@ -171,7 +171,8 @@ impl Bridge {
     }
 
     /// Puts back what a worker did not get to.
-    pub(crate) fn put_back(&self, batch: Batch) {
+    pub(crate) fn put_back(&self, mut batch: Batch) {
+        batch.vacate();
         self.enters(&batch);
         self.schedule().put_back(batch);
     }

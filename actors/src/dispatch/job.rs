@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::backlog::Running;
+use super::budget::RunPermit;
 use super::client::Client;
 use super::reply::{Answer, PendingReplies, ReplySender, reply_channel};
 use super::{Failure, HeldBytes, Slot};
@@ -210,6 +212,15 @@ pub(crate) struct Batch {
     current: Option<u64>,
     answers: Vec<Answer>,
     reply: Option<ReplySender>,
+    /// While it runs.
+    occupied: Option<Occupied>,
+}
+
+/// What a batch occupies while it runs. Given up before its last answers are sent, so that whoever has them finds a
+/// daemon that has ended the work.
+pub(super) struct Occupied {
+    pub(super) _permit: RunPermit,
+    pub(super) _running: Running,
 }
 
 impl Batch {
@@ -236,6 +247,7 @@ impl Batch {
             current: None,
             answers: Vec::new(),
             reply: Some(reply),
+            occupied: None,
         };
         (batch, pending)
     }
@@ -328,6 +340,16 @@ impl Batch {
         (self.work_bytes > 0 || entry.concurrency_max.is_some()).then_some(entry)
     }
 
+    /// It runs from now on.
+    pub(super) fn occupy(&mut self, occupied: Occupied) {
+        self.occupied = Some(occupied);
+    }
+
+    /// It does not run any more, or not yet again.
+    pub(crate) fn vacate(&mut self) {
+        self.occupied = None;
+    }
+
     /// Whether none of its jobs will be started.
     pub(crate) fn is_lost(&self, now: Instant) -> bool {
         self.jobs.iter().all(|job| job.is_lost(now, self.settings.queue.wait_max))
@@ -375,6 +397,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
+        self.vacate();
         self.fail_rest(&Failure::lost());
         if let Some(id) = self.current.take() {
             self.answers.push(Answer::failed(id, Failure::lost(), HeldBytes::unbounded()));
