@@ -11,8 +11,8 @@ use std::time::Instant;
 use super::intake::Intake;
 use super::job::Batch;
 use super::schedule::{Schedule, Taken};
-use super::tests::{Wanted, answer_all, batch, settings};
-use super::{Bridge, Budget, PendingReplies, ReplyBox};
+use super::tests::{Wanted, answer_all, batch, client, settings};
+use super::{Bridge, Budget, Client, PendingReplies, ReplyBox};
 use crate::settings::Settings;
 
 /// Batches that are in the intake or the schedule at a time.
@@ -25,11 +25,15 @@ const CLIENTS: u32 = 8;
 pub struct Bench {
     bridge: Bridge,
     settings: Arc<Settings>,
+    /// Who stays connected.
+    _clients: Vec<Arc<Client>>,
 }
 
 impl Default for Bench {
     fn default() -> Self {
-        Self { bridge: Bridge::new(1, Budget::new(1 << 20, 1)), settings: settings() }
+        let bridge = Bridge::new(1, Budget::new(1 << 20, 1));
+        let clients = (0..CLIENTS).map(|number| client(&bridge, number)).collect();
+        Self { bridge, settings: settings(), _clients: clients }
     }
 }
 
@@ -68,12 +72,13 @@ impl Bench {
     /// Pushes and takes `n` batches of several clients.
     pub fn schedule(&self, n: usize) {
         let mut schedule = Schedule::default();
+        // Time stands still, so that a slow run does the same.
+        let now = Instant::now();
         let (mut batches, _pending): (Vec<_>, Vec<_>) = self.batches().into_iter().unzip();
         for _ in 0..n / BATCHES {
             for batch in batches.drain(..) {
                 schedule.push(batch);
             }
-            let now = Instant::now();
             let mut take = || match schedule.take(now, |_| Ok(()))? {
                 Taken::Job(batch, ()) | Taken::Lost(batch) => Some(batch),
             };

@@ -90,17 +90,28 @@ impl Bridge {
         if let Some((settlement, used)) = ended {
             schedule.settle(&settlement, used);
         }
-        for batch in std::iter::from_fn(|| self.intake.try_take()).take(MOVES_MAX) {
-            schedule.push(batch);
-        }
-        let taken = schedule.take(now, |batch| self.budget.try_reserve(batch)).or_else(|| {
-            if schedule.is_empty() {
-                return None;
+        let mut arrived = std::iter::from_fn(|| self.intake.try_take()).take(MOVES_MAX);
+        let mut passed = None;
+        if schedule.is_empty()
+            && let Some(batch) = arrived.next()
+        {
+            // Alone, as most are while the workers keep up.
+            if self.intake.is_empty() {
+                passed = schedule.pass(batch, now, |batch| self.budget.try_reserve(batch));
+            } else {
+                schedule.push(batch);
             }
-            // Said before looking again: whoever frees something after this look sees it and wakes a worker.
-            self.budget.note_passed_over();
-            schedule.take(now, |batch| self.budget.try_reserve(batch))
-        });
+        }
+        arrived.for_each(|batch| schedule.push(batch));
+        let taken =
+            passed.or_else(|| schedule.take(now, |batch| self.budget.try_reserve(batch))).or_else(|| {
+                if schedule.is_empty() {
+                    return None;
+                }
+                // Said before looking again: whoever frees something after this look sees it and wakes a worker.
+                self.budget.note_passed_over();
+                schedule.take(now, |batch| self.budget.try_reserve(batch))
+            });
         if let Some(Taken::Job(batch, _)) = &taken {
             self.backlog.set_clock(batch.class, schedule.clock(batch.class));
         }

@@ -179,8 +179,8 @@ impl Job {
     /// Whether it will not be started.
     fn is_lost(&self, now: Instant, wait_max: Duration) -> bool {
         self.stop.is_raised()
-            || self.is_hopeless(now)
             || now >= self.deadline
+            || self.is_hopeless(now)
             || now.saturating_duration_since(self.queued_at) > wait_max
     }
 

@@ -90,6 +90,14 @@ impl ClassQueue {
         }
     }
 
+    /// Charges a batch that did not stand in line; where the class stood before.
+    pub(super) fn pass(&mut self, batch: &Batch) -> Duration {
+        let served_from = self.spent;
+        batch.client.set_next(self.class, batch.client.next(self.class).max(self.clock));
+        self.charge(batch);
+        served_from
+    }
+
     fn charge(&mut self, batch: &Batch) {
         let cost = cost(batch);
         let start = batch.client.next(self.class);

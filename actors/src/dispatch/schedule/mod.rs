@@ -137,6 +137,30 @@ impl Schedule {
         Some(taken)
     }
 
+    /// The same for a batch that has come when nothing else waits: it need not stand in line. One for which `reserve`
+    /// finds too little stands in line all the same.
+    pub(crate) fn pass<T>(
+        &mut self,
+        batch: Batch,
+        now: Instant,
+        reserve: impl FnOnce(&Batch) -> Result<T, Shortage>,
+    ) -> Option<Taken<T>> {
+        debug_assert!(self.is_empty(), "what waits comes first");
+        if batch.is_lost(now) {
+            return Some(Taken::Lost(batch));
+        }
+        let Ok(reserved) = reserve(&batch) else {
+            self.push(batch);
+            return None;
+        };
+        let served_from = self.class_to_fill(batch.class).pass(&batch);
+        self.now = self.now.max(served_from);
+        if let Some(since) = batch.oldest() {
+            self.standing.took(now.saturating_duration_since(since), now);
+        }
+        Some(Taken::Job(batch, reserved))
+    }
+
     /// Where the virtual time of a class stands, nanoseconds.
     pub(crate) fn clock(&self, class: Class) -> u64 {
         match class {
