@@ -155,6 +155,32 @@ fn whoever_waits_longer_than_queue_max_wait_is_sent_away() {
     assert!(message.contains("queue.max_wait"), "{message}");
 }
 
+/// W-44: what the queue would make too late is told so before it waits, and when to come back.
+#[test]
+fn what_would_wait_too_long_is_refused_at_once_with_the_time_after_which_it_would_not() {
+    let (daemon, mut occupant) = occupied(1, &[("queue.max_wait", "10s")]);
+    let mut heavy = Raw::open(daemon.host_port());
+    for id in 1..=3 {
+        heavy.send(&raw::work_within(id, "spin", &[("for", "8s")], Some(600_000), b""));
+    }
+    let refused = heavy.frame().unwrap();
+    let said = windlass_protocol::Failure::decode(&refused.header).unwrap();
+    assert_eq!((refused.id, said.code, said.retry_safe), (3, FailureCode::OVERLOADED.number(), true));
+    // 16 s are queued. Who was refused comes in again below seven eighths of the longest wait.
+    assert_eq!(said.retry_after, Some(16_000 - 8_750), "{}", said.message);
+    assert_eq!(daemon.status()["queue"]["waiting"], 2);
+    // A deadline leaves less time than the queue would allow.
+    heavy.send(&raw::work_within(4, "spin", &[("for", "2s")], Some(12_000), b""));
+    assert_eq!(failure(&mut heavy, 4).0, FailureCode::OVERLOADED);
+    // Another client does not stand behind all that.
+    let mut light = Raw::open(daemon.host_port());
+    light.send(&raw::work_within(1, "hash", &[("algorithm", "crc32c")], Some(8_000), b"123456789"));
+    daemon.wait_for_status("it waits", |status| status["queue"]["waiting"] == 3);
+    occupant.send(&raw::cancel(1));
+    assert_eq!(light.frame().unwrap().body, b"e3069283");
+    assert_eq!(daemon.status()["queue"]["waiting"], 1, "it went before what had waited for longer");
+}
+
 #[test]
 fn an_operation_has_no_more_workers_than_its_max_concurrency() {
     let daemon = Daemon::start(&[("cpu.threads", "2"), ("operations.spin.max_concurrency", "1")]);

@@ -266,6 +266,14 @@ impl Batch {
                 && self.cpu + cost.cpu <= BATCH_CPU_MAX)
     }
 
+    /// Whether no other job fits beside what is in the batch.
+    pub(crate) fn is_full(&self) -> bool {
+        self.jobs.len() == BATCH_JOBS_MAX
+            || self.cpu >= BATCH_CPU_MAX
+            || self.work_bytes > 0
+            || self.first().is_some_and(|(_, entry)| entry.concurrency_max.is_some() || entry.coalesces())
+    }
+
     /// Adds a job; [`Batch::takes`] has been asked. Returns its stop flag.
     pub(crate) fn push(&mut self, request: Admitted, slot: Slot, queued_at: Instant) -> StopFlag {
         debug_assert!(self.jobs.len() < BATCH_JOBS_MAX, "the caller asks first");

@@ -1,6 +1,7 @@
 //! What a worker lends to a running operation: a stop flag, work areas, a budget for the output.
 
 use std::any::{Any, TypeId};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -37,11 +38,37 @@ pub struct StopCheck<'a> {
     flag: &'a StopFlag,
     everything: &'a AtomicBool,
     deadline: Instant,
+    /// Who measures how far the looks are apart, if anybody does.
+    stretches: Option<&'a Stretches>,
+}
+
+/// How much CPU time this thread spends between two looks at a stop flag.
+struct Stretches {
+    looked_at: Cell<Duration>,
+    longest: Cell<Duration>,
+}
+
+impl Stretches {
+    fn begin() -> Self {
+        Self { looked_at: Cell::new(Self::now()), longest: Cell::default() }
+    }
+
+    /// CPU time of this thread: what others do on the machine does not count.
+    fn now() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).expect("CPU time is not negative")
+    }
+
+    fn look(&self) {
+        let now = Self::now();
+        let stretch = now.saturating_sub(self.looked_at.replace(now));
+        self.longest.set(self.longest.get().max(stretch));
+    }
 }
 
 impl<'a> StopCheck<'a> {
     pub(crate) fn new(flag: &'a StopFlag, everything: &'a AtomicBool, deadline: Instant) -> Self {
-        Self { flag, everything, deadline }
+        Self { flag, everything, deadline, stretches: None }
     }
 
     /// Whether to go on; some 30 ns, so once every 100 µs of work costs nothing.
@@ -50,6 +77,9 @@ impl<'a> StopCheck<'a> {
     ///
     /// Why the work has to end now.
     pub fn check(&self) -> Result<(), Stop> {
+        if let Some(stretches) = self.stretches {
+            stretches.look();
+        }
         if self.flag.is_raised() || self.everything.load(Ordering::Relaxed) {
             return Err(Stop::Cancelled);
         }
@@ -173,7 +203,39 @@ pub fn run_alone(
     input: impl Into<Input>,
     deadline: Instant,
 ) -> Result<Output, OperationError> {
-    let mut input = input.into();
+    alone(operation, parameters, input.into(), deadline, None)
+}
+
+/// Runs an operation like [`run_alone`] and measures the longest time for which it did not look at its stop flag, in
+/// CPU time of this thread: what [`Declaration::stretch_max`](super::Declaration::stretch_max) promises.
+///
+/// # Errors
+///
+/// What a client would be answered.
+///
+/// # Panics
+///
+/// Where there is no clock of a thread's CPU time.
+pub fn longest_stretch(
+    operation: &dyn Operation,
+    parameters: &[(&str, &str)],
+    input: impl Into<Input>,
+) -> Result<Duration, OperationError> {
+    let input = input.into();
+    let stretches = Stretches::begin();
+    let never = Instant::now() + Duration::from_secs(3600);
+    alone(operation, parameters, input, never, Some(&stretches))?;
+    stretches.look();
+    Ok(stretches.longest.get())
+}
+
+fn alone(
+    operation: &dyn Operation,
+    parameters: &[(&str, &str)],
+    mut input: Input,
+    deadline: Instant,
+    stretches: Option<&Stretches>,
+) -> Result<Output, OperationError> {
     let arguments = Arguments::check(operation.declaration(), parameters)
         .map_err(|error| OperationError::InvalidParameter(error.to_string()))?;
     operation.estimate(&arguments, input.len() as u64)?;
@@ -181,9 +243,30 @@ pub fn run_alone(
     let everything = AtomicBool::new(false);
     let mut held = HeldBytes::unbounded();
     let mut context = JobContext {
-        stop: StopCheck::new(&flag, &everything, deadline),
+        stop: StopCheck { stretches, ..StopCheck::new(&flag, &everything, deadline) },
         areas: &mut WorkAreas::default(),
         output: OutputBudget::new(&mut held, input.len() as u64, u64::MAX / 2),
     };
     operation.run(&arguments, &mut input, &mut context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_stretch_is_between_two_looks_and_not_the_sum() {
+        let (flag, everything) = (StopFlag::default(), AtomicBool::new(false));
+        let stretches = Stretches::begin();
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let stop = StopCheck { stretches: Some(&stretches), ..StopCheck::new(&flag, &everything, deadline) };
+        let work = |milliseconds| {
+            let end = Stretches::now() + Duration::from_millis(milliseconds);
+            while Stretches::now() < end {}
+            stop.check().unwrap();
+        };
+        [2, 8, 2, 2, 2, 2].into_iter().for_each(work);
+        let longest = stretches.longest.get();
+        assert!((8..14).contains(&longest.as_millis()), "{longest:?}");
+    }
 }

@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 
 pub use arguments::{ArgumentError, Arguments, Value};
 pub use catalogue::{Catalogue, CatalogueError, Coalescing, Entry, OperationIndex};
-pub use context::{JobContext, OutputBudget, Stop, StopCheck, WorkArea, WorkAreas, run_alone};
+pub use context::{
+    JobContext, OutputBudget, Stop, StopCheck, WorkArea, WorkAreas, longest_stretch, run_alone,
+};
 pub use declaration::{Declaration, Limit, Parameter, ParameterKind, Resultant, Secrecy, SettingError};
 
 /// Work that applications hand over.

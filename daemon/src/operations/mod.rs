@@ -11,6 +11,8 @@ mod faults;
 mod hash;
 mod password;
 mod spin;
+#[cfg(test)]
+mod stretch;
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -257,6 +257,10 @@ impl Session {
             let overdue_at = Some(deadline.min(now + batch.settings.queue.wait_max));
             let stop = batch.push(request, slot, now);
             self.inflight.crossed(id, Crossed { stop, queued_at: now, deadline, overdue_at });
+            // What cannot be joined is counted among what waits before the next request is admitted.
+            if batch.is_full() {
+                self.submit(turn.filling.take());
+            }
         }
     }
 

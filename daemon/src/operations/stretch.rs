@@ -1,0 +1,106 @@
+//! How long operations go without a look at their stop flag: what the catalogue promises, measured.
+//!
+//! In CPU time of the thread, so that a busy machine changes little, on the inputs that are hardest on each: large ones
+//! that compress badly or far too well, highest levels, costs at their caps.
+
+use windlass_actors::operation::{Arguments, Operation, longest_stretch};
+
+use super::{build, declared};
+
+const MIB: usize = 1 << 20;
+
+fn operation(name: &str) -> std::sync::Arc<dyn Operation> {
+    build(declared().into_iter().find(|declaration| declaration.name == name).unwrap())
+}
+
+/// Bytes that nothing compresses.
+fn noise(n: usize) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(7);
+    (0..n).map(|_| rng.u8(..)).collect()
+}
+
+/// Something like text.
+fn text(n: usize) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let words: Vec<Vec<u8>> =
+        (0..2000).map(|_| (0..rng.usize(2..10)).map(|_| rng.u8(b'a'..b'z')).collect()).collect();
+    let mut text = Vec::with_capacity(n + 16);
+    while text.len() < n {
+        text.extend(&words[rng.usize(..words.len())]);
+        text.push(b' ');
+    }
+    text.truncate(n);
+    text
+}
+
+#[track_caller]
+fn assert_within_its_stretch(name: &str, parameters: &[(&str, &str)], input: Vec<u8>) {
+    let operation = operation(name);
+    let (n, promised) = (input.len(), operation.declaration().stretch_max);
+    let longest = longest_stretch(&*operation, parameters, input).unwrap();
+    assert!(
+        longest <= promised,
+        "{name} {parameters:?} of {n} bytes ran for {longest:?} without a look; its catalogue entry says {promised:?}"
+    );
+}
+
+#[test]
+fn hashes() {
+    for algorithm in ["blake3", "sha256", "sha512", "sha3-256", "xxh3", "crc32c"] {
+        assert_within_its_stretch("hash", &[("algorithm", algorithm)], noise(32 * MIB));
+    }
+}
+
+#[test]
+fn echo_and_spin() {
+    assert_within_its_stretch("echo", &[], noise(32 * MIB));
+    assert_within_its_stretch("spin", &[("for", "50ms")], Vec::new());
+}
+
+#[test]
+fn compression_at_the_highest_levels() {
+    for (algorithm, level, n) in
+        [("zstd", "19", 8 * MIB), ("gzip", "9", 16 * MIB), ("brotli", "11", 2 * MIB), ("lz4", "", 32 * MIB)]
+    {
+        let both = [("algorithm", algorithm), ("level", level)];
+        let parameters = if level.is_empty() { &both[..1] } else { &both[..] };
+        for input in [noise(n), text(n), vec![0; n]] {
+            assert_within_its_stretch("compress", parameters, input);
+        }
+    }
+}
+
+#[test]
+fn decompression_of_what_grows_much_and_of_what_does_not() {
+    let compress = operation("compress");
+    for algorithm in ["zstd", "gzip", "brotli", "lz4"] {
+        let parameters = [("algorithm", algorithm)];
+        for input in [noise(16 * MIB), text(16 * MIB), vec![0; 8 * MIB]] {
+            let never = std::time::Instant::now() + std::time::Duration::from_secs(3600);
+            let packed =
+                windlass_actors::operation::run_alone(&*compress, &parameters, input, never).unwrap();
+            assert_within_its_stretch("decompress", &parameters, packed.0.to_vec());
+        }
+    }
+}
+
+/// The costs are raised until the cap refuses them.
+#[test]
+fn passwords_at_the_cap_of_their_costs() {
+    let operation = operation("password-hash");
+    for (algorithm, fixed, raised, from) in [
+        ("argon2id", ("memory", "64MiB"), "iterations", 1..=64),
+        ("scrypt", ("block-size", "8"), "log-n", 10..=20),
+        ("bcrypt", ("parallelism", "1"), "cost", 4..=16),
+    ] {
+        let costs: Vec<String> = from.map(|cost| cost.to_string()).collect();
+        let with = |cost: &String| {
+            let given = [("algorithm", algorithm), fixed, (raised, cost.as_str())];
+            let arguments = Arguments::check(operation.declaration(), &given).ok()?;
+            operation.estimate(&arguments, 8).ok()
+        };
+        let most = costs.iter().rev().find(|cost| with(cost).is_some()).unwrap();
+        let parameters = [("algorithm", algorithm), fixed, (raised, most.as_str())];
+        assert_within_its_stretch("password-hash", &parameters, b"password".to_vec());
+    }
+}
