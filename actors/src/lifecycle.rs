@@ -73,7 +73,7 @@ impl Lifecycle {
         (Self { sender, calls: Calls(census) }, receiver)
     }
 
-    /// Moves on to a later phase; an earlier one is ignored.
+    /// Moves on to a later phase; an earlier one is ignored. To be called on the I/O runtime.
     pub(crate) fn advance(&self, to: Phase) {
         let moved = self.sender.send_if_modified(|phase| {
             let later = to > *phase;
@@ -81,7 +81,10 @@ impl Lifecycle {
             later
         });
         if moved {
-            self.calls.0.call();
+            let census = Arc::clone(&self.calls.0);
+            // From a thread of the runtime, so that it has woken all before it turns to the first of them: what is
+            // said to one is soon said to all.
+            tokio::spawn(async move { census.call() });
         }
     }
 }

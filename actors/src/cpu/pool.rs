@@ -120,7 +120,7 @@ impl Pool {
         let mut worker = self.workers[index].lock().unwrap_or_else(PoisonError::into_inner);
         let relieved = || self.relieved.load(Ordering::SeqCst);
         workers.bridge.activation_until(relieved, |batch| worker.run(workers, batch), || workers.wake());
-        if workers.bridge.waiting_jobs() == 0 {
+        if workers.bridge.waiting_jobs() == 0 && workers.bridge.places.awake() == 0 {
             workers.flights.forget_landed();
         }
         if relieved() {

@@ -2,6 +2,7 @@
 //! Never: awaits, blocks, sees a socket, or dies of a panic in an operation.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,9 +26,8 @@ const LIGHT: Duration = Duration::from_micros(20);
 /// and one of so many of them is compared with its estimate once their cost is known.
 const LIGHT_TAUGHT: u32 = 8;
 
-/// A job that has run for so many times its estimate when its deadline passes has run away, rather than had too little
-/// time.
-const RUNAWAY: u32 = 2;
+/// A job that had so many times its estimate until its deadline, and was not done then, has run away.
+const RUNAWAY: u32 = 4;
 
 /// What one pool thread keeps from job to job.
 pub(crate) struct Worker {
@@ -52,8 +52,12 @@ impl Worker {
     /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long. Says
     /// how long they ran.
     pub(crate) fn run(&mut self, workers: &Workers, batch: Batch) -> Duration {
-        let used = match shared_digest(&batch) {
-            Some(digest) => self.run_shared(workers, digest, batch),
+        let begun_at = Instant::now();
+        let used = match shared_digest(&batch, begun_at) {
+            Some(digest) => {
+                self.run_shared(workers, digest, batch);
+                begun_at.elapsed()
+            }
             None => self.run_apart(workers, batch),
         };
         if self.areas.bytes() > self.kept_bytes_max {
@@ -81,20 +85,19 @@ impl Worker {
     }
 
     /// Runs a job whose result is for all who ask the same, unless another worker does.
-    fn run_shared(&mut self, workers: &Workers, digest: Digest, batch: Batch) -> Duration {
+    fn run_shared(&mut self, workers: &Workers, digest: Digest, batch: Batch) {
         let mut batch = match workers.flights.board(digest, batch) {
             Boarding::Leads(batch) => batch,
-            Boarding::Joined => return Duration::ZERO,
+            Boarding::Joined => return,
             Boarding::Arrived(batch, output) => {
                 self.share(batch, &output);
-                return Duration::ZERO;
+                return;
             }
         };
-        let leading = Leading { workers, digest };
-        let Some(job) = batch.next() else { return Duration::ZERO };
+        let leading = Leading { workers, digest, has_arrived: Cell::new(false) };
+        let Some(job) = batch.next() else { return };
         let mut clock = Clock::new(workers, Instant::now());
         let answer = self.run_job(workers, &batch, job, &mut clock);
-        let used = answer.service_time;
         let output = answer.outcome.as_ref().ok().cloned();
         batch.answer(answer);
         if let Some(output) = output {
@@ -102,7 +105,6 @@ impl Worker {
                 self.share(follower, &output);
             }
         }
-        used
     }
 
     /// Answers a job with what another one has come to.
@@ -192,15 +194,15 @@ impl Worker {
             }
         };
         counters.ended(entry.index, end, queue_time, service_time);
-        if end == End::Done || (end == End::Stopped && service_time > cost.cpu) {
+        // It had time enough for far more than anybody thought that it would take.
+        let enough = cost.cpu.max(cost.estimate.cpu).saturating_mul(RUNAWAY);
+        let ran_away = clock.now > deadline && deadline.saturating_duration_since(taken_at) > enough;
+        if ran_away || end == End::Panicked {
+            if matches!(input, Input::Shared(_)) && input_bytes == input.len() as u64 {
+                workers.containment.offended(entry.index, digest(entry.index, &arguments, &input), clock.now);
+            }
+        } else if end == End::Done || (end == End::Stopped && service_time > cost.cpu) {
             self.learn(workers, entry.index, &cost, service_time);
-        }
-        let ran_away = clock.now > deadline && service_time > cost.cpu_least() * RUNAWAY;
-        if (end == End::Panicked || ran_away)
-            && matches!(input, Input::Shared(_))
-            && input_bytes == input.len() as u64
-        {
-            workers.containment.offended(entry.index, digest(entry.index, &arguments, &input), clock.now);
         }
         Answer { id, outcome, queue_time, service_time, held }
     }
@@ -224,9 +226,9 @@ impl Worker {
 }
 
 /// What is the same for all whose result may be shared with a batch's only job.
-fn shared_digest(batch: &Batch) -> Option<Digest> {
+fn shared_digest(batch: &Batch, now: Instant) -> Option<Digest> {
     let (job, entry) = batch.first()?;
-    entry.coalesces().then(|| digest(entry.index, &job.arguments, &job.input))
+    (entry.coalesces() && !batch.is_lost(now)).then(|| digest(entry.index, &job.arguments, &job.input))
 }
 
 /// The run of a job whose result others wait for. Dropped without one, by an end of any kind, they go back into the
@@ -234,23 +236,32 @@ fn shared_digest(batch: &Batch) -> Option<Digest> {
 struct Leading<'a> {
     workers: &'a Workers,
     digest: Digest,
+    has_arrived: Cell<bool>,
 }
 
 impl Leading<'_> {
-    /// Those who have waited beside it. While anything is queued, the result is kept for those who ask the same there.
+    /// Those who have waited beside it. While others may ask the same who were in flight with it, the
+    /// result is kept for them.
     fn arrives(&self, batch: &Batch, output: &Output, ended_at: Instant) -> Vec<Batch> {
         let bridge = &self.workers.bridge;
-        let kept = (bridge.waiting_jobs() > 0).then(|| {
-            let limit = batch.settings.queue.memory_bytes_max;
+        // Those who are queued, or were just taken by another worker, come by in a moment.
+        let kept = (bridge.waiting_jobs() > 0 || bridge.places.awake() > 1).then(|| {
+            // Only while there is plenty of room.
+            let limit = batch.settings.queue.memory_bytes_max / 8;
             bridge.admission.hold(output.0.len() as u64, limit).ok().map(|held| (output.clone(), held))
         });
+        self.has_arrived.set(true);
         self.workers.flights.land(&self.digest, kept.flatten(), ended_at)
     }
 }
 
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
-        for follower in self.workers.flights.land(&self.digest, None, Instant::now()) {
+        if self.has_arrived.get() {
+            return;
+        }
+        // Each is put back in front of the others.
+        for follower in self.workers.flights.land(&self.digest, None, Instant::now()).into_iter().rev() {
             self.workers.bridge.put_back(follower);
             // This worker takes only one of them.
             self.workers.bridge.budget.note_passed_over();

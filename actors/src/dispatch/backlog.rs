@@ -71,6 +71,9 @@ pub(crate) struct Backlog {
     clients: [AtomicUsize; 2],
     /// Where the virtual time of each class stands, nanoseconds.
     clocks: [AtomicU64; 2],
+    /// When a request was last refused because it would have waited for too long, nanoseconds since the daemon was
+    /// started; 0 is never.
+    pressed_at: AtomicU64,
     /// Batches of all.
     batches: Batches,
     /// Operations whose jobs may have to wait for memory or for each other.
@@ -113,7 +116,12 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) restricted: Option<(OperationIndex, usize)>,
     pub(crate) workers: usize,
     pub(crate) batch_share: NonZeroU32,
+    /// Since the daemon was started.
+    pub(crate) now: Duration,
 }
+
+/// For how long after a refusal the daemon is taken to be under pressure.
+const PRESSED_FOR: Duration = Duration::from_secs(1);
 
 impl Backlog {
     pub(crate) fn new(n_operations: usize) -> Self {
@@ -121,6 +129,7 @@ impl Backlog {
             waiting: Default::default(),
             clients: Default::default(),
             clocks: Default::default(),
+            pressed_at: AtomicU64::new(0),
             batches: Batches::default(),
             restricted: (0..n_operations).map(|_| Restricted::default()).collect(),
             running: AtomicU64::new(0),
@@ -206,6 +215,16 @@ impl Backlog {
         Duration::from_nanos(client.next(class).saturating_sub(clock))
     }
 
+    /// A request was refused because it would have waited for too long.
+    pub(crate) fn note_pressure(&self, now: Duration) {
+        self.pressed_at.store(nanos(now).max(1), Ordering::Relaxed);
+    }
+
+    fn is_pressed(&self, now: Duration) -> bool {
+        let at = self.pressed_at.load(Ordering::Relaxed);
+        at > 0 && now.saturating_sub(Duration::from_nanos(at)) < PRESSED_FOR
+    }
+
     /// How long the workers need for all that waits and runs, if nothing more comes.
     pub(crate) fn drains_in(&self, workers: usize) -> Duration {
         let waiting = self.waiting(Class::Interactive) + self.waiting(Class::Batch);
@@ -223,7 +242,7 @@ impl Backlog {
     /// and has waiting, and the other class its share, so that a client with little behind it is not refused for what another has queued. What
     /// runs is left out: how much of it is left nobody knows, and it may be cancelled at any moment.
     pub(crate) fn wait(&self, newcomer: &Newcomer<'_>) -> Duration {
-        let Newcomer { client, class, cpu, batch_share, workers, .. } = *newcomer;
+        let Newcomer { client, class, cpu, batch_share, workers, now, .. } = *newcomer;
         let others = match class {
             Class::Interactive => Class::Batch,
             Class::Batch => Class::Interactive,
@@ -235,7 +254,11 @@ impl Backlog {
         let rivals = u32::try_from(rivals).unwrap_or(u32::MAX);
         let as_much = self.lead(client, class) + mine + cpu;
         let fair = mine.saturating_add(as_much.saturating_mul(rivals));
-        let ahead = self.batches.left(self.waiting(class), workers).min(fair);
+        let here = self.batches.left(self.waiting(class), workers);
+        // While more comes than can be done, others will go before it who are not here yet: something between what is
+        // here and all that is fair.
+        let ahead =
+            if fair > here && self.is_pressed(now) { here + (fair - here) / 2 } else { here.min(fair) };
         let share = batch_share.get() - 1;
         let of_others = match class {
             Class::Interactive => (ahead + cpu) / share,
@@ -244,14 +267,14 @@ impl Backlog {
         let ahead = ahead + self.batches.left(self.waiting(others), workers).min(of_others);
         let wait = divided(ahead, workers);
         match newcomer.restricted {
-            Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once)),
+            Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once, fair)),
             None => wait,
         }
     }
 
-    fn restricted_wait(&self, operation: OperationIndex, at_once: usize) -> Duration {
+    fn restricted_wait(&self, operation: OperationIndex, at_once: usize, fair: Duration) -> Duration {
         let wait = |restricted: &Restricted| {
-            divided(restricted.batches.left(restricted.waiting.live(), at_once), at_once)
+            divided(restricted.batches.left(restricted.waiting.live(), at_once).min(fair), at_once)
         };
         self.restricted.get(usize::from(operation.0)).map(wait).unwrap_or_default()
     }
@@ -316,7 +339,7 @@ mod tests {
 
     fn wait(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Duration {
         let batch_share = NonZeroU32::new(8).unwrap();
-        backlog.wait(&Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share })
+        backlog.wait(&Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share, now: MS })
     }
 
     #[test]
@@ -342,6 +365,19 @@ mod tests {
         let _heavy = client(&backlog, 1, Class::Interactive, 1000, 100 * MS);
         let light = client(&backlog, 2, Class::Interactive, 0, MS);
         assert_eq!(wait(&backlog, &light, Class::Interactive, MS), MS / 2);
+    }
+
+    #[test]
+    fn under_pressure_those_who_are_not_here_yet_are_thought_of() {
+        let backlog = backlog();
+        let _rival = client(&backlog, 1, Class::Interactive, 1, 10 * MS);
+        let busy = client(&backlog, 2, Class::Interactive, 100, 10 * MS);
+        let here = 101 * 10 * MS / 2;
+        assert_eq!(wait(&backlog, &busy, Class::Interactive, 10 * MS), here);
+        backlog.note_pressure(MS);
+        let fair = (100 + 101) * 10 * MS / 2;
+        assert_eq!(wait(&backlog, &busy, Class::Interactive, 10 * MS), (here + fair) / 2);
+        assert!(!backlog.is_pressed(MS + PRESSED_FOR));
     }
 
     #[test]
@@ -383,7 +419,7 @@ mod tests {
     #[test]
     fn restricted_work_waits_for_its_own_kind() {
         let backlog = backlog();
-        let client = client(&backlog, 1, Class::Interactive, 0, MS);
+        let client = client(&backlog, 1, Class::Interactive, 10, 10 * MS);
         backlog.restricted[0].waiting.add(100 * MS);
         backlog.restricted[0].batches.waiting.store(2, Ordering::Relaxed);
         let newcomer = Newcomer {
@@ -393,6 +429,7 @@ mod tests {
             restricted: Some((OperationIndex(0), 1)),
             workers: 2,
             batch_share: NonZeroU32::new(8).unwrap(),
+            now: MS,
         };
         assert_eq!(backlog.wait(&newcomer), 50 * MS, "the first of the two is about to be taken");
         backlog.restricted[0].batches.running.store(1, Ordering::Relaxed);

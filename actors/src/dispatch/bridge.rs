@@ -80,14 +80,15 @@ impl Bridge {
         self.backlog.batch_leaves(batch);
     }
 
-    /// Takes what a worker should run or answer next. `ended` is what this worker did before.
-    fn take(&self, ended: Option<(Settlement, Duration)>) -> Option<Taken<RunPermit>> {
+    /// Takes what a worker should run or answer next. `ended` is what this worker did before,
+    /// and is left where nobody had to look at the schedule.
+    fn take(&self, ended: &mut Option<(Settlement, Duration)>) -> Option<Taken<RunPermit>> {
         if self.waiting.load(Ordering::SeqCst) == 0 || self.is_stuck() {
             return None;
         }
         let now = Instant::now();
         let mut schedule = self.schedule();
-        if let Some((settlement, used)) = ended {
+        if let Some((settlement, used)) = ended.take() {
             schedule.settle(&settlement, used);
         }
         let mut arrived = std::iter::from_fn(|| self.intake.try_take()).take(MOVES_MAX);
@@ -143,7 +144,7 @@ impl Bridge {
             let place = Awake { places: &self.places, wake: &wake };
             let mut ended = None;
             while !relieved()
-                && let Some(taken) = self.take(ended.take())
+                && let Some(taken) = self.take(&mut ended)
             {
                 match taken {
                     Taken::Job(mut batch, permit) => {
@@ -159,6 +160,9 @@ impl Bridge {
                 if self.budget.take_passed_over() {
                     wake();
                 }
+            }
+            if let Some((settlement, used)) = ended {
+                self.schedule().settle(&settlement, used);
             }
             drop(place);
             // The last look: what was submitted while all places were taken has woken nobody.
@@ -268,7 +272,7 @@ impl Bridge {
         Some(schedule.oldest().map_or(Duration::ZERO, |since| now.saturating_duration_since(since)))
     }
 
-    /// The schedule stays whole whatever happens under the lock: each step is one call on a `VecDeque`.
+    /// Nothing panics under this lock; if something did, what waits would still be taken or answered.
     fn schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }

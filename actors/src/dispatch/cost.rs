@@ -27,6 +27,10 @@ const WEIGHT: i32 = 16;
 /// of which at most one octave counts.
 const DISTANCE_MAX: i32 = 256;
 
+/// Most that anything is corrected by, in steps: 2^16 times. No formula is that wrong, and whatever is added up from
+/// estimates stays far from what a [`Duration`] holds.
+const CORRECTION_MAX: i32 = 16 * 256;
+
 /// The corrections of all operations. Written by workers, read at admission; a lost update is a lost measurement.
 #[derive(Debug)]
 pub(crate) struct CostModel {
@@ -62,7 +66,8 @@ impl Correction {
         } else {
             distance.clamp(-DISTANCE_MAX, DISTANCE_MAX) / WEIGHT
         };
-        Self { log: self.log + step, n: self.n.saturating_add(1) }
+        let log = (self.log + step).clamp(-CORRECTION_MAX, CORRECTION_MAX);
+        Self { log, n: self.n.saturating_add(1) }
     }
 
     fn apply(self, estimated: Duration) -> Duration {

@@ -142,6 +142,7 @@ impl IoWorld {
         // A prediction may be off, and an answer has a way to go.
         let wait_max = settings.queue.wait_max.min(spare - spare / MARGIN);
         let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
+        let now = ask.received_at.saturating_duration_since(self.metrics.started_at);
         let wait = bridge.backlog.wait(&Newcomer {
             client: ask.client,
             class: ask.class,
@@ -149,9 +150,13 @@ impl IoWorld {
             restricted: at_once.filter(|n| *n < self.n_workers()).map(|n| (entry.index, n)),
             workers: self.n_workers(),
             batch_share: settings.queue.batch_share,
+            now,
         });
         let refused = |retry_after| Failure::late(wait, wait_max).retry_after(retry_after);
-        ask.client.may_wait(wait, wait_max).map_err(refused)
+        ask.client
+            .may_wait(wait, wait_max)
+            .inspect_err(|_| bridge.backlog.note_pressure(now))
+            .map_err(refused)
     }
 
     /// A refusal, with the time in which as much as was asked for becomes free.

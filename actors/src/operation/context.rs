@@ -206,6 +206,24 @@ pub fn run_alone(
     alone(operation, parameters, input.into(), deadline, None)
 }
 
+/// The same without a deadline.
+///
+/// # Errors
+///
+/// What a client would be answered.
+pub fn run_in_peace(
+    operation: &dyn Operation,
+    parameters: &[(&str, &str)],
+    input: impl Into<Input>,
+) -> Result<Output, OperationError> {
+    run_alone(operation, parameters, input, never())
+}
+
+/// Later than any operation takes.
+fn never() -> Instant {
+    Instant::now() + Duration::from_secs(24 * 3600)
+}
+
 /// Runs an operation like [`run_alone`] and measures the longest time for which it did not look at its stop flag, in
 /// CPU time of this thread: what [`Declaration::stretch_max`](super::Declaration::stretch_max) promises.
 ///
@@ -223,8 +241,7 @@ pub fn longest_stretch(
 ) -> Result<Duration, OperationError> {
     let input = input.into();
     let stretches = Stretches::begin();
-    let never = Instant::now() + Duration::from_secs(3600);
-    alone(operation, parameters, input, never, Some(&stretches))?;
+    alone(operation, parameters, input, never(), Some(&stretches))?;
     stretches.look();
     Ok(stretches.longest.get())
 }

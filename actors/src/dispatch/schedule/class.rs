@@ -20,6 +20,9 @@ pub(super) struct ClassQueue {
     pub(super) spent: Duration,
 }
 
+/// How far a client whose work waits may stay behind the clock, nanoseconds of virtual time.
+const LAG_MAX: u64 = 1_000_000_000;
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -47,10 +50,11 @@ impl ClassQueue {
 
     fn line_to_fill(&mut self, batch: &Batch) -> &mut Line {
         let client = &batch.client;
-        if !self.lines.iter().any(|line| line.has(client)) {
-            // It has saved nothing up while it had nothing to do; what it had too much of is remembered.
-            client.set_next(self.class, client.next(self.class).max(self.clock));
-        }
+        // It has saved nothing up while it had nothing to do, and not much while none of its work could run; what it
+        // had too much of is remembered.
+        let waits = self.lines.iter().any(|line| line.has(client));
+        let least = if waits { self.clock.saturating_sub(LAG_MAX) } else { self.clock };
+        client.set_next(self.class, client.next(self.class).max(least));
         let need = batch.need();
         let place = self.lines.iter().position(|line| line.need == need).unwrap_or_else(|| {
             self.lines.push(Line::new(need, self.class));
@@ -111,8 +115,10 @@ impl ClassQueue {
     }
 
     pub(super) fn settle(&mut self, client: &Client, charged: Duration, used: Duration) {
-        let next = client.next(self.class).saturating_add(nanos(used)).saturating_sub(nanos(charged));
-        client.set_next(self.class, next);
+        let charged_to = client.next(self.class);
+        let next = charged_to.saturating_add(nanos(used)).saturating_sub(nanos(charged));
+        // What it gets back is nothing that it could save up.
+        client.set_next(self.class, next.max(self.clock.saturating_sub(LAG_MAX).min(charged_to)));
         self.reorder(client);
     }
 

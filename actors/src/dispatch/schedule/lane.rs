@@ -45,6 +45,9 @@ impl Lane {
     }
 
     fn queue_to_fill(&mut self, batch: &Batch) -> &mut VecDeque<Batch> {
+        if self.is_empty() {
+            (self.short.spent, self.long.spent) = (Duration::ZERO, Duration::ZERO);
+        }
         let (queue, other) = match Band::of(batch.cpu()) {
             Band::Short => (&mut self.short, &self.long),
             Band::Long => (&mut self.long, &self.short),

@@ -482,6 +482,7 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
             restricted: None,
             workers: 2,
             batch_share: settings.queue.batch_share,
+            now: MS,
         })
     };
     assert_eq!(wait(), 500 * MS, "two of the three are about to be taken");

@@ -108,7 +108,11 @@ impl Session {
         match self.inflight.get(id) {
             // What runs is stopped at its next check; then its worker answers.
             Some(Place::There(crossed)) if !crossed.stop.raise_before_start() => {}
-            Some(Place::There(_)) => self.answer_if_open(id, &Failure::abandoned()),
+            Some(Place::There(_)) => {
+                self.answer_if_open(id, &Failure::abandoned());
+                // What it holds is held until a worker comes across it.
+                self.world.workers.wake();
+            }
             Some(Place::Here) => {
                 self.held.retain(|held| held.waiting.id() != id);
                 self.answer_if_open(id, &Failure::abandoned());

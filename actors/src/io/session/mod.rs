@@ -85,8 +85,13 @@ pub(crate) struct Session {
 impl Drop for Session {
     /// A connection that broke answers nobody any more; what it leaves is counted all the same.
     fn drop(&mut self) {
-        for open in self.inflight.take_all() {
+        let left = self.inflight.take_all();
+        for open in &left {
             self.world.metrics.unanswered(open.asked);
+        }
+        if !left.is_empty() {
+            // What they hold is held until a worker comes across them.
+            self.world.workers.wake();
         }
     }
 }
