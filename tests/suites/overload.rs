@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use windlass_protocol::{FailureCode, Header, Kind, Reply};
+use windlass_tests::http::{Http, request};
 use windlass_tests::raw::{self, Frame, Raw};
 use windlass_tests::{Daemon, eventually};
 
@@ -203,6 +204,35 @@ fn an_operation_has_no_more_workers_than_its_max_concurrency() {
     });
     connection.send(&raw::cancel(2));
     assert_eq!(failure(&mut connection, 2).0, FailureCode::CANCELLED);
+}
+
+/// A worker is idle, but may not run them: it comes for what they hold all the same, and nobody else asks for anything.
+#[test]
+fn what_nobody_waits_for_any_more_is_freed_although_it_could_not_run() {
+    let daemon = Daemon::start(&[
+        ("cpu.threads", "2"),
+        ("operations.spin.max_concurrency", "1"),
+        ("queue.max_wait", "10m"),
+        ("timeouts.deadline_default", "10m"),
+    ]);
+    let mut occupant = Raw::open(daemon.host_port());
+    occupant.send(&raw::work(1, "spin", &[("for", "60s")], b""));
+    daemon.wait_until_running("spin", 1);
+    let spin = |connection: &mut Raw| connection.send(&raw::work(1, "spin", &[("for", "30s")], b"held"));
+    let (mut cancelling, mut leaving) = (Raw::open(daemon.host_port()), Raw::open(daemon.host_port()));
+    spin(&mut cancelling);
+    spin(&mut leaving);
+    let mut over_http = Http::connect(daemon.http());
+    over_http.send(&request("POST /v1/call/spin?for=30s", b"held"));
+    daemon.wait_for_status("all wait", |status| status["queue"]["waiting"] == 3);
+    let admitted = |n: u64| move |status: &serde_json::Value| status["queue"]["admitted"] == n;
+    cancelling.send(&raw::cancel(1));
+    daemon.wait_for_status("what was cancelled is freed", admitted(3));
+    drop(leaving);
+    daemon.wait_for_status("what a connection left is freed", admitted(2));
+    drop(over_http);
+    daemon.wait_for_status("what an HTTP client left is freed", admitted(1));
+    assert_eq!(daemon.status()["queue"]["held_bytes"], 512, "of the one that runs");
 }
 
 /// From their own times: a job that begins before the one before it has ended ran beside it.

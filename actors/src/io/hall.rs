@@ -274,6 +274,7 @@ impl Ticket {
                 () = wait_until(overdue_at) => {
                     let now = Instant::now();
                     if let Some(failure) = crossed.overdue(now) {
+                        hall.world.workers.wake();
                         return request.refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
                     }
                     // A worker was quicker; it is the one to answer.
@@ -383,6 +384,8 @@ impl Drop for Unanswered {
     fn drop(&mut self) {
         if !self.answered {
             self.hall.world.metrics.unanswered(self.asked);
+            // What it holds is held until a worker comes across it.
+            self.hall.world.workers.wake();
         }
         self.hall.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

@@ -203,6 +203,8 @@ impl Session {
             let failure = overdue.retry_after_if_overloaded(retry_after);
             self.answer_failure(open.id, open.asked, &failure);
         }
+        // What they hold is held until a worker comes across them.
+        self.world.workers.wake();
     }
 
     /// A body that has not come whole by its deadline: the request is answered, the rest of the body skipped.

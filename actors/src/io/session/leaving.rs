@@ -168,11 +168,17 @@ impl Session {
     /// Answers for everything, wherever it is.
     fn abandon_all(&mut self, failure: &Failure) {
         self.held.clear();
-        for open in self.inflight.take_all() {
+        let left = self.inflight.take_all();
+        if left.is_empty() {
+            return;
+        }
+        for open in left {
             // What has not crossed the bridge was not started.
             let retry_safe = failure.retry_safe || matches!(open.place, Place::Here);
             self.answer_failure(open.id, open.asked, &Failure { retry_safe, ..failure.clone() });
         }
+        // What they hold is held until a worker comes across them.
+        self.world.workers.wake();
     }
 
     /// The grace is over too: what the workers still run is answered for.
