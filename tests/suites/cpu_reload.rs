@@ -279,7 +279,10 @@ fn auto_is_looked_up_again_at_a_reload() {
     let daemon = daemon("[cpu]\nthreads = \"auto\"\n");
     let cores = std::thread::available_parallelism().unwrap().get();
     wait_for_cpu_threads(&daemon, 19, &(0..cores).collect::<Vec<_>>());
-    let signal_thread = daemon.thread_ids("windlass-signal")[0];
+    // A thread names itself once it runs.
+    let signal_thread = eventually("the signal thread has its name", || {
+        daemon.thread_ids("windlass-signal").first().copied()
+    });
     let all = sched_getaffinity(Some(signal_thread)).unwrap();
     let first = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap();
     let mut one = CpuSet::new();
