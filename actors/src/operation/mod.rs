@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 pub use arguments::{ArgumentError, Arguments, Value};
 pub use catalogue::{Catalogue, CatalogueError, Coalescing, Entry, OperationIndex};
 pub use context::{
-    JobContext, OutputBudget, Stop, StopCheck, WorkArea, WorkAreas, longest_stretch, run_alone, run_in_peace,
+    JobContext, OutputBudget, Stop, StopCheck, WorkArea, WorkAreas, run_alone, run_in_peace, stretches,
 };
 pub use declaration::{Declaration, Limit, Parameter, ParameterKind, Resultant, Secrecy, SettingError};
 

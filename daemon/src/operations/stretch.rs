@@ -1,13 +1,18 @@
 //! How long operations go without a look at their stop flag: what the catalogue promises, measured.
 //!
-//! In CPU time of the thread, so that a busy machine changes little, on the inputs that are hardest on each: large ones
-//! that compress badly or far too well, highest levels, costs at their caps.
+//! In CPU time of the thread, on the inputs that are hardest on each: large ones that compress badly or far too well,
+//! highest levels, costs at their caps. CPU time contains what the machine adds (interrupts, cores that a hypervisor
+//! took away), so of a stretch that seems too long the shortest of several runs counts: between the same looks an
+//! operation does the same each time.
 
-use windlass_actors::operation::{Arguments, Operation, longest_stretch, run_in_peace};
+use windlass_actors::operation::{Arguments, Operation, run_in_peace, stretches};
 
 use super::{build, declared};
 
 const MIB: usize = 1 << 20;
+
+/// How often a stretch is measured that seems too long.
+const RUNS_MAX: usize = 5;
 
 fn operation(name: &str) -> std::sync::Arc<dyn Operation> {
     build(declared().into_iter().find(|declaration| declaration.name == name).unwrap())
@@ -37,7 +42,16 @@ fn text(n: usize) -> Vec<u8> {
 fn assert_within_its_stretch(name: &str, parameters: &[(&str, &str)], input: Vec<u8>) {
     let operation = operation(name);
     let (n, promised) = (input.len(), operation.declaration().stretch_max);
-    let longest = longest_stretch(&*operation, parameters, input).unwrap();
+    let run = || stretches(&*operation, parameters, input.clone()).unwrap();
+    let mut shortest = run();
+    for _ in 1..RUNS_MAX {
+        if shortest.iter().all(|stretch| *stretch <= promised) {
+            break;
+        }
+        let again = run();
+        shortest.iter_mut().zip(again).for_each(|(shortest, stretch)| *shortest = stretch.min(*shortest));
+    }
+    let longest = shortest.into_iter().max().unwrap();
     assert!(
         longest <= promised,
         "{name} {parameters:?} of {n} bytes ran for {longest:?} without a look; its catalogue entry says {promised:?}"
