@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::cpu::{Pool, PoolError, Recruiter, Workers, thread_name};
-use crate::dispatch::{Bridge, Budget, Clients, Failure};
+use crate::dispatch::{Bridge, Budget, Clients, Failure, post};
 use crate::io::{
     BindError, BoundListener, Census, Door, FrontDoor, IoWorld, Listener, ListenerError, REFUSALS_MAX,
 };
@@ -174,7 +174,9 @@ impl Supervisor {
         let metrics = Arc::new(Metrics::new(plan.operations, Instant::now()));
         let budget = Budget::new(crate::cpu::job_bytes_max(&plan.pool), metrics.operations.len());
         let bridge = Arc::new(Bridge::new(n_workers, budget));
-        let workers = Workers::start(&plan.pool, bridge, Arc::clone(&metrics))?;
+        let (post, postman) = post();
+        let workers = Workers::start(&plan.pool, bridge, post, Arc::clone(&metrics))?;
+        tokio::spawn(postman.deliver());
         let census = Arc::new(Census::default());
         let (lifecycle, phase) = Lifecycle::new(Arc::clone(&census));
         let world = Arc::new(IoWorld {

@@ -119,7 +119,8 @@ impl Pool {
         let index = rayon::current_thread_index().expect("activations run on the pool alone");
         let mut worker = self.workers[index].lock().unwrap_or_else(PoisonError::into_inner);
         let relieved = || self.relieved.load(Ordering::SeqCst);
-        workers.bridge.activation_until(relieved, |batch| worker.run(workers, batch), || workers.wake());
+        let shift = worker.begin(workers);
+        workers.bridge.activation_until(relieved, shift, || workers.wake());
         if workers.bridge.waiting_jobs() == 0 && workers.bridge.places.awake() == 0 {
             workers.flights.forget_landed();
         }

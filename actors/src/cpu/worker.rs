@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::coalesce::Boarding;
 use super::digest::{Digest, digest};
 use super::workers::Workers;
-use crate::dispatch::{Answer, Batch, Cost, Failure, Job, StopFlag};
+use crate::dispatch::{Answer, Bag, Batch, Cost, Failure, Hands, Job, StopFlag};
 use crate::operation::{
     Entry, Input, JobContext, OperationError, OperationIndex, Output, OutputBudget, StopCheck, WorkAreas,
 };
@@ -49,24 +49,12 @@ impl Worker {
         self.areas = WorkAreas::default();
     }
 
-    /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long. Says
-    /// how long they ran.
-    pub(crate) fn run(&mut self, workers: &Workers, batch: Batch) -> Duration {
-        let begun_at = Instant::now();
-        let used = match shared_digest(&batch, begun_at) {
-            Some(digest) => {
-                self.run_shared(workers, digest, batch);
-                begun_at.elapsed()
-            }
-            None => self.run_apart(workers, batch),
-        };
-        if self.areas.bytes() > self.kept_bytes_max {
-            self.areas.shrink_to(self.kept_bytes_max);
-        }
-        used
+    /// Begins an activation.
+    pub(super) fn begin<'a>(&'a mut self, workers: &'a Workers) -> Shift<'a> {
+        Shift { bag: Bag::new(&workers.post, Instant::now()), worker: self, workers }
     }
 
-    fn run_apart(&mut self, workers: &Workers, mut batch: Batch) -> Duration {
+    fn run_apart(&mut self, workers: &Workers, mut batch: Batch, bag: &mut Bag<'_>) -> Duration {
         let begun_at = Instant::now();
         let mut used = Duration::ZERO;
         let batch_until = begun_at + BATCH_TIME_MAX;
@@ -80,6 +68,9 @@ impl Worker {
                 workers.bridge.put_back(batch);
                 return used;
             }
+        }
+        if let Some(letter) = batch.seal() {
+            bag.add(letter, clock.now);
         }
         used
     }
@@ -222,6 +213,40 @@ impl Worker {
         }
         self.crew.workers()[self.index].estimated(operation, cost, took);
         costs.learn(operation, cost.estimate.cpu, took);
+    }
+}
+
+/// An activation of a worker.
+pub(super) struct Shift<'a> {
+    worker: &'a mut Worker,
+    workers: &'a Workers,
+    bag: Bag<'a>,
+}
+
+impl Hands for Shift<'_> {
+    /// Runs the jobs of a batch one after the other and answers them together, or in parts if that takes long.
+    fn run(&mut self, batch: Batch) -> Duration {
+        let Self { worker, workers, bag } = self;
+        if !batch.is_light() {
+            // Nobody's answer waits for somebody else's work.
+            bag.post();
+        }
+        let begun_at = Instant::now();
+        let used = match shared_digest(&batch, begun_at) {
+            Some(digest) => {
+                worker.run_shared(workers, digest, batch);
+                begun_at.elapsed()
+            }
+            None => worker.run_apart(workers, batch, bag),
+        };
+        if worker.areas.bytes() > worker.kept_bytes_max {
+            worker.areas.shrink_to(worker.kept_bytes_max);
+        }
+        used
+    }
+
+    fn rest(&mut self) {
+        self.bag.post();
     }
 }
 

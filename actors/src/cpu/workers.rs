@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::coalesce::Flights;
 use super::containment::Containment;
 use super::pool::{Pool, PoolError, job_bytes_max};
-use crate::dispatch::{Batch, Bridge};
+use crate::dispatch::{Batch, Bridge, Post};
 use crate::settings::PoolSettings;
 use crate::telemetry::Metrics;
 
@@ -18,6 +18,7 @@ pub(crate) struct Workers {
     pub(crate) metrics: Arc<Metrics>,
     pub(super) containment: Containment,
     pub(super) flights: Flights,
+    pub(super) post: Post,
     pool: ArcSwap<Pool>,
 }
 
@@ -30,6 +31,7 @@ impl Workers {
     pub(crate) fn start(
         settings: &PoolSettings,
         bridge: Arc<Bridge>,
+        post: Post,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, PoolError> {
         let pool = Pool::start(settings, &metrics)?;
@@ -37,6 +39,7 @@ impl Workers {
         Ok(Arc::new(Self {
             containment: Containment::new(metrics.operations.len()),
             flights: Flights::default(),
+            post,
             bridge,
             metrics,
             pool: ArcSwap::from_pointee(pool),

@@ -16,6 +16,21 @@ use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 /// still in the intake cannot be next, however light.
 const MOVES_MAX: usize = 4096;
 
+/// What a worker does with what it takes.
+pub(crate) trait Hands {
+    /// Runs a batch; says how much CPU time it used.
+    fn run(&mut self, batch: Batch) -> Duration;
+
+    /// Nothing is left that could run.
+    fn rest(&mut self) {}
+}
+
+impl<F: FnMut(Batch) -> Duration> Hands for F {
+    fn run(&mut self, batch: Batch) -> Duration {
+        self(batch)
+    }
+}
+
 /// The meeting point of the two worlds.
 pub(crate) struct Bridge {
     pub(crate) admission: Arc<Admission>,
@@ -132,12 +147,11 @@ impl Bridge {
     }
 
     /// One activation of a worker that has a place: runs what there is until nothing is left that could run, or until
-    /// `relieved` says that another pool has taken over. `run` does the work and says how much CPU time it used;
-    /// `wake` wakes one more worker of the pool in force if a place is free.
+    /// `relieved` says that another pool has taken over. `hands` do the work; `wake` wakes one more worker of the pool in force if a place is free.
     pub(crate) fn activation_until(
         &self,
         relieved: impl Fn() -> bool,
-        mut run: impl FnMut(Batch) -> Duration,
+        mut hands: impl Hands,
         wake: impl Fn(),
     ) {
         loop {
@@ -151,10 +165,10 @@ impl Bridge {
                         let settlement = Settlement::of(&batch);
                         let running = self.backlog.runs(&batch);
                         batch.occupy(Occupied { _permit: permit, _running: running });
-                        let used = run(batch);
+                        let used = hands.run(batch);
                         ended = Some((settlement, used));
                     }
-                    Taken::Lost(batch) => drop(run(batch)),
+                    Taken::Lost(batch) => drop(hands.run(batch)),
                 }
                 // What did not fit beside this batch may fit now, and this worker takes only one of it.
                 if self.budget.take_passed_over() {
@@ -164,6 +178,8 @@ impl Bridge {
             if let Some((settlement, used)) = ended {
                 self.schedule().settle(&settlement, used);
             }
+            // While the place is held, so that whoever is answered now and asks again need not wake anybody.
+            hands.rest();
             drop(place);
             // The last look: what was submitted while all places were taken has woken nobody.
             if !self.has_runnable() {
@@ -181,8 +197,8 @@ impl Bridge {
 
     /// An activation where no other pool ever takes over.
     #[cfg(test)]
-    pub(crate) fn activation(&self, run: impl FnMut(Batch) -> Duration, wake: impl Fn()) {
-        self.activation_until(|| false, run, wake);
+    pub(crate) fn activation(&self, hands: impl FnMut(Batch) -> Duration, wake: impl Fn()) {
+        self.activation_until(|| false, hands, wake);
     }
 
     /// Puts back what a worker did not get to.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::backlog::Running;
 use super::budget::RunPermit;
 use super::client::Client;
-use super::reply::{Answer, PendingReplies, ReplySender, reply_channel};
+use super::post::Letter;
+use super::reply::{Answer, PendingReplies, Replies, ReplySender, reply_channel};
 use super::{Failure, HeldBytes, Slot};
 use crate::operation::{Arguments, Entry, Estimate, Input, OperationIndex};
 use crate::settings::Settings;
@@ -18,6 +19,9 @@ pub(crate) const BATCH_JOBS_MAX: usize = 32;
 
 /// Longest estimated run of a batch of several jobs; a heavier job travels alone.
 pub(crate) const BATCH_CPU_MAX: Duration = Duration::from_micros(200);
+
+/// Longest estimated run of a batch for which finished answers to others may wait.
+const LIGHT_MAX: Duration = Duration::from_micros(50);
 
 /// Says that nobody waits for a job any more, and whether it was started before that was said.
 #[derive(Clone, Debug, Default)]
@@ -319,6 +323,12 @@ impl Batch {
         self.cpu
     }
 
+    /// Whether all that is left takes no more than a moment, by either opinion of its cost.
+    pub(crate) fn is_light(&self) -> bool {
+        let estimated = |job: &Job| job.cost.cpu.max(job.cost.estimate.cpu);
+        self.jobs.iter().map(estimated).sum::<Duration>() <= LIGHT_MAX
+    }
+
     /// Working memory that its jobs need, one after the other, bytes.
     pub(crate) fn work_bytes(&self) -> u64 {
         self.work_bytes
@@ -388,13 +398,30 @@ impl Batch {
         }
         let (reply, pending) = reply_channel();
         if let Some(sender) = self.reply.replace(reply) {
-            sender.send(std::mem::take(&mut self.answers), Some(pending));
+            sender.send(Replies { answers: std::mem::take(&mut self.answers), rest: Some(pending) });
         }
     }
 
     /// Answers every job that is left.
     pub(crate) fn fail(mut self, failure: &Failure) {
         self.fail_rest(failure);
+    }
+
+    /// Ends it: gives up what it occupies, and says what is to be delivered. Whoever has the answers then finds a daemon
+    /// that has ended the work.
+    pub(crate) fn seal(mut self) -> Option<Letter> {
+        self.close()
+    }
+
+    fn close(&mut self) -> Option<Letter> {
+        self.vacate();
+        self.fail_rest(&Failure::lost());
+        if let Some(id) = self.current.take() {
+            self.answers.push(Answer::failed(id, Failure::lost(), HeldBytes::unbounded()));
+        }
+        drop(self.slot.take());
+        let replies = Replies { answers: std::mem::take(&mut self.answers), rest: None };
+        self.reply.take().map(|sender| Letter::new(sender, replies))
     }
 
     fn fail_rest(&mut self, failure: &Failure) {
@@ -405,15 +432,8 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.vacate();
-        self.fail_rest(&Failure::lost());
-        if let Some(id) = self.current.take() {
-            self.answers.push(Answer::failed(id, Failure::lost(), HeldBytes::unbounded()));
-        }
-        // Before the answers, so that whoever has one finds the place free.
-        drop(self.slot.take());
-        if let Some(sender) = self.reply.take() {
-            sender.send(std::mem::take(&mut self.answers), None);
+        if let Some(letter) = self.close() {
+            letter.deliver();
         }
     }
 }

@@ -15,6 +15,7 @@ mod failure;
 mod intake;
 mod job;
 mod places;
+mod post;
 mod reply;
 mod schedule;
 #[cfg(any(test, feature = "bench"))]
@@ -27,11 +28,12 @@ mod tests;
 
 pub(crate) use admission::{Admission, HeldBytes, Refusal, Slot};
 pub(crate) use backlog::{Backlog, Newcomer};
-pub(crate) use bridge::Bridge;
+pub(crate) use bridge::{Bridge, Hands};
 pub(crate) use budget::Budget;
 pub(crate) use client::{Client, ClientKey, Clients};
 pub(crate) use cost::CostModel;
 pub use failure::Failure;
 pub use job::Class;
 pub(crate) use job::{Admitted, Batch, Cost, Job, StopFlag};
+pub(crate) use post::{Bag, Post, post};
 pub(crate) use reply::{Answer, PendingReplies, Replies, ReplyBox};

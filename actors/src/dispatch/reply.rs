@@ -32,9 +32,11 @@ impl Answer {
 }
 
 /// The answers of a batch, or of the part of it that is done.
+#[derive(Default)]
 pub(crate) struct Replies {
-    answers: Vec<Answer>,
-    rest: Option<PendingReplies>,
+    pub(super) answers: Vec<Answer>,
+    /// Where those that are left will come.
+    pub(super) rest: Option<PendingReplies>,
 }
 
 /// The worker's end.
@@ -50,8 +52,8 @@ pub(crate) fn reply_channel() -> (ReplySender, PendingReplies) {
 
 impl ReplySender {
     /// Sends; a connection that has gone away frees what the answers hold.
-    pub(crate) fn send(self, answers: Vec<Answer>, rest: Option<PendingReplies>) {
-        drop(self.0.send(Replies { answers, rest }));
+    pub(super) fn send(self, replies: Replies) {
+        drop(self.0.send(replies));
     }
 }
 
@@ -60,6 +62,14 @@ impl Replies {
     pub(crate) fn into_only(self) -> Option<Answer> {
         debug_assert!(self.answers.len() == 1 && self.rest.is_none(), "the batch has one job");
         self.answers.into_iter().next()
+    }
+}
+
+#[cfg(test)]
+impl PendingReplies {
+    /// Whether the replies are here.
+    pub(super) fn has_come(&mut self) -> bool {
+        self.0.try_recv().is_ok()
     }
 }
 

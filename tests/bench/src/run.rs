@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Only these rows
     #[arg(long, value_delimiter = ',', value_name = "NAME,NAME")]
     rows: Vec<String>,
+    /// Only these contestants, to see what a change gives; targets against others are left out
+    #[arg(long, value_delimiter = ',', value_name = "NAME,NAME")]
+    only: Vec<String>,
     /// Where results.json and plots/ are written
     #[arg(long, value_name = "DIR", default_value_os_t = default_out())]
     out: PathBuf,
@@ -104,7 +107,13 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Row>> {
     }
     let is_asked =
         |row: &Row| arguments.rows.is_empty() || arguments.rows.iter().any(|name| name == row.name);
-    Ok(rows.into_iter().filter(is_asked).collect())
+    let mut rows: Vec<Row> = rows.into_iter().filter(is_asked).collect();
+    if !arguments.only.is_empty() {
+        for row in &mut rows {
+            row.contestants.retain(|contestant| arguments.only.iter().any(|name| name == contestant.name));
+        }
+    }
+    Ok(rows)
 }
 
 fn measure(row: &Row, bench: &Bench, rounds: usize) -> Measured {
