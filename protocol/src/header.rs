@@ -43,12 +43,20 @@ impl Writer for Appender<'_> {
 
 /// Reads a header from all of `bytes`.
 pub(crate) fn read<'a, T: Deserialize<'a>>(kind: &'static str, bytes: &'a [u8]) -> Result<T, DecodeError> {
-    let (header, used) = bincode::serde::borrow_decode_from_slice(bytes, configuration())
-        .map_err(|error| DecodeError::Malformed { kind, reason: reason(&error) })?;
+    let (header, used) = read_begin(kind, bytes)?;
     match bytes.len() - used {
         0 => Ok(header),
         count => Err(DecodeError::TrailingBytes { kind, count }),
     }
+}
+
+/// Reads the first fields of a header, and says how many of `bytes` they take.
+pub(crate) fn read_begin<'a, T: Deserialize<'a>>(
+    kind: &'static str,
+    bytes: &'a [u8],
+) -> Result<(T, usize), DecodeError> {
+    bincode::serde::borrow_decode_from_slice(bytes, configuration())
+        .map_err(|error| DecodeError::Malformed { kind, reason: reason(&error) })
 }
 
 /// What a stranger can make of it.

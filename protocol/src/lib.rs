@@ -28,7 +28,7 @@ pub use frame::{
 };
 pub use message::{
     Close, Closed, Credit, Extension, Extensions, Failure, GoAway, Header, Hello, NoFields, PRIORITY_BATCH,
-    PRIORITY_INTERACTIVE, Query, Reply, SUBJECT_CATALOGUE, SUBJECT_STATUS, Welcome, Work,
+    PRIORITY_INTERACTIVE, Query, Reply, SUBJECT_CATALOGUE, SUBJECT_STATUS, Subject, Terms, Welcome, Work,
 };
 
 /// The only version of the protocol that exists.

@@ -133,6 +133,55 @@ pub struct Work<'a> {
     pub extensions: Extensions<'a>,
 }
 
+/// What a [`Work`] asks for: its first fields, for a reader that takes it in two steps. Most requests of a connection
+/// ask for the same, and need not be understood anew each time.
+#[derive(Deserialize, Debug, Clone, PartialEq, Eq)]
+pub struct Subject<'a> {
+    /// Name of the operation.
+    pub operation: &'a str,
+    /// Names and values; a name stands at most once.
+    #[serde(borrow, deserialize_with = "bounded_list::<PARAMETERS_MAX, _, _>")]
+    pub parameters: Vec<(&'a str, &'a str)>,
+}
+
+/// The fields of a [`Work`] that follow its [`Subject`], with their meaning there.
+#[derive(Deserialize, Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "they are those of Work")]
+pub struct Terms<'a> {
+    pub sent_at: u64,
+    pub deadline: Option<u64>,
+    pub priority: u8,
+    pub body_total: Option<u64>,
+    #[serde(borrow)]
+    pub extensions: Extensions<'a>,
+}
+
+impl<'a> Subject<'a> {
+    /// Reads the beginning of a Work's header. Its [`Terms`] are in what follows it, and at the place that is
+    /// returned with it.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes do not begin like a Work, or break a bound.
+    pub fn decode(header: &'a [u8]) -> Result<(Self, usize), DecodeError> {
+        let (subject, used): (Self, _) = header::read_begin(Kind::Work.name(), header)?;
+        check_subject(subject.operation, &subject.parameters)?;
+        Ok((subject, used))
+    }
+}
+
+impl<'a> Header<'a> for Terms<'a> {
+    const KIND: Kind = Kind::Work;
+}
+
+fn check_subject(operation: &str, parameters: &[(&str, &str)]) -> Result<(), DecodeError> {
+    at_most(Kind::Work, "operation", operation.len(), NAME_BYTES_MAX)?;
+    parameters.iter().try_for_each(|(name, value)| {
+        at_most(Kind::Work, "a parameter's name", name.len(), NAME_BYTES_MAX)?;
+        at_most(Kind::Work, "a parameter's value", value.len(), VALUE_BYTES_MAX)
+    })
+}
+
 /// A result; the body is the operation's output.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub struct Reply<'a> {
@@ -283,11 +332,7 @@ impl<'a> Header<'a> for Work<'a> {
     const KIND: Kind = Kind::Work;
 
     fn check(&self) -> Result<(), DecodeError> {
-        at_most(Self::KIND, "operation", self.operation.len(), NAME_BYTES_MAX)?;
-        self.parameters.iter().try_for_each(|(name, value)| {
-            at_most(Self::KIND, "a parameter's name", name.len(), NAME_BYTES_MAX)?;
-            at_most(Self::KIND, "a parameter's value", value.len(), VALUE_BYTES_MAX)
-        })
+        check_subject(self.operation, &self.parameters)
     }
 }
 

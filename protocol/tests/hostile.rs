@@ -10,7 +10,7 @@ use support::codec::{rewritten, written};
 use support::{Field, examples, hex, read_header};
 use windlass_protocol::{
     DecodeError, Extensions, Header, Kind, KindNumber, NoFields, PREFIX_BYTES, PRIORITY_INTERACTIVE, Prefix,
-    Violation, Work, limits,
+    Subject, Terms, Violation, Work, limits,
 };
 
 const EMPTY_HEADER_ALLOWED: [Kind; 5] = [Kind::Data, Kind::Cancel, Kind::Ping, Kind::Pong, Kind::Info];
@@ -29,8 +29,23 @@ fn meaning(fields: Vec<Field>) -> Vec<(String, String)> {
     fields.into_iter().map(|field| (field.name, field.value)).collect()
 }
 
-/// Both readings of a header, compared: whether they accept it, and what it says.
+/// A Work read in two steps says what it says when it is read in one, or is refused both times.
+fn read_in_two_steps_alike(header: &[u8]) {
+    let whole = Work::decode(header);
+    let steps =
+        Subject::decode(header).and_then(|(subject, used)| Ok((subject, Terms::decode(&header[used..])?)));
+    assert_eq!(whole.is_ok(), steps.is_ok(), "{}", hex(&header[..header.len().min(64)]));
+    let (Ok(whole), Ok((subject, terms))) = (whole, steps) else { return };
+    assert_eq!((whole.operation, whole.parameters), (subject.operation, subject.parameters));
+    let whole = (whole.sent_at, whole.deadline, whole.priority, whole.body_total, whole.extensions);
+    assert_eq!(whole, (terms.sent_at, terms.deadline, terms.priority, terms.body_total, terms.extensions));
+}
+
+/// All readings of a header, compared: whether they accept it, and what it says.
 fn agreed(kind: u8, header: &[u8]) -> bool {
+    if kind == Kind::Work.number() {
+        read_in_two_steps_alike(header);
+    }
     let shown = || hex(&header[..header.len().min(64)]);
     match (rewritten(kind, header), read_header(kind, header)) {
         (Err(_), Err(_)) => false,

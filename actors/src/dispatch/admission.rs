@@ -81,10 +81,15 @@ impl Admission {
     ///
     /// [`Refusal::Slots`].
     pub(crate) fn enter(self: &Arc<Self>, limit: usize) -> Result<Slot, Refusal> {
+        self.take_slot(limit)?;
+        Ok(Slot { admission: Arc::clone(self), n: 1 })
+    }
+
+    fn take_slot(&self, limit: usize) -> Result<(), Refusal> {
         self.slots
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |now| (now < limit).then_some(now + 1))
-            .map_err(|_| Refusal::Slots { limit })?;
-        Ok(Slot { admission: Arc::clone(self), n: 1 })
+            .map(drop)
+            .map_err(|_| Refusal::Slots { limit })
     }
 
     /// Reserves room for an input that is here already and for its output.
@@ -144,9 +149,15 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Takes over the places of another of the same counters.
-    pub(crate) fn absorb(&mut self, mut other: Self) {
-        self.n += std::mem::take(&mut other.n);
+    /// Takes one place more.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Slots`].
+    pub(crate) fn grow(&mut self, limit: usize) -> Result<(), Refusal> {
+        self.admission.take_slot(limit)?;
+        self.n += 1;
+        Ok(())
     }
 
     /// Frees `n` places, of which there are as many at least.
@@ -272,8 +283,9 @@ mod tests {
     fn slots_of_a_batch_come_back_one_after_the_other_and_each_once() {
         let admission = Arc::new(Admission::default());
         let mut slots = admission.enter(3).unwrap();
-        slots.absorb(admission.enter(3).unwrap());
-        slots.absorb(admission.enter(3).unwrap());
+        slots.grow(3).unwrap();
+        slots.grow(3).unwrap();
+        assert_eq!(slots.grow(3), Err(Refusal::Slots { limit: 3 }));
         assert_eq!(admission.slots(), 3);
         slots.free(2);
         assert_eq!(admission.slots(), 1);

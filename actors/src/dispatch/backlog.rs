@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::{Batch, Class};
@@ -58,8 +58,11 @@ impl Load {
 
     /// What somebody waits for. The two counters move one after the other, so that it is exact only while they rest.
     pub(super) fn live(&self) -> Duration {
-        let here = self.here.load(Ordering::Relaxed);
-        Duration::from_nanos(here.saturating_sub(self.withdrawn.load(Ordering::Relaxed)))
+        Duration::from_nanos(self.live_nanos())
+    }
+
+    fn live_nanos(&self) -> u64 {
+        self.here.load(Ordering::Relaxed).saturating_sub(self.withdrawn.load(Ordering::Relaxed))
     }
 }
 
@@ -71,8 +74,9 @@ pub(crate) struct Backlog {
     clients: [AtomicUsize; 2],
     /// Where the virtual time of each class stands, nanoseconds.
     clocks: [AtomicU64; 2],
-    /// When a request was last refused because it would have waited for too long, nanoseconds since the daemon was
-    /// started; 0 is never.
+    started_at: Instant,
+    /// When a request was last refused because it would have waited for too long, nanoseconds since the start; 0 is
+    /// never.
     pressed_at: AtomicU64,
     /// Batches of all.
     batches: Batches,
@@ -116,8 +120,7 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) restricted: Option<(OperationIndex, usize)>,
     pub(crate) workers: usize,
     pub(crate) batch_share: NonZeroU32,
-    /// Since the daemon was started.
-    pub(crate) now: Duration,
+    pub(crate) now: Instant,
 }
 
 /// For how long after a refusal the daemon is taken to be under pressure.
@@ -129,6 +132,7 @@ impl Backlog {
             waiting: Default::default(),
             clients: Default::default(),
             clocks: Default::default(),
+            started_at: Instant::now(),
             pressed_at: AtomicU64::new(0),
             batches: Batches::default(),
             restricted: (0..n_operations).map(|_| Restricted::default()).collect(),
@@ -216,13 +220,14 @@ impl Backlog {
     }
 
     /// A request was refused because it would have waited for too long.
-    pub(crate) fn note_pressure(&self, now: Duration) {
-        self.pressed_at.store(nanos(now).max(1), Ordering::Relaxed);
+    pub(crate) fn note_pressure(&self, now: Instant) {
+        let since_start = now.saturating_duration_since(self.started_at);
+        self.pressed_at.store(nanos(since_start).max(1), Ordering::Relaxed);
     }
 
-    fn is_pressed(&self, now: Duration) -> bool {
+    fn is_pressed(&self, now: Instant) -> bool {
         let at = self.pressed_at.load(Ordering::Relaxed);
-        at > 0 && now.saturating_sub(Duration::from_nanos(at)) < PRESSED_FOR
+        at > 0 && now.saturating_duration_since(self.started_at + Duration::from_nanos(at)) < PRESSED_FOR
     }
 
     /// How long the workers need for all that waits and runs, if nothing more comes.
@@ -234,6 +239,16 @@ impl Backlog {
     /// Nobody knows how far what runs has come: half of it, on the average.
     fn left_of_running(&self) -> Duration {
         Duration::from_nanos(self.running.load(Ordering::Relaxed) / 2)
+    }
+
+    /// The longest that a newcomer can have to wait as [`Backlog::wait`] foresees it, quickly told: until all that is
+    /// here has begun. `None` where more than that decides.
+    pub(crate) fn wait_at_most(&self, newcomer: &Newcomer<'_>) -> Option<Duration> {
+        if newcomer.restricted.is_some() || self.is_pressed(newcomer.now) {
+            return None;
+        }
+        let waiting: u64 = self.waiting.iter().map(Load::live_nanos).sum();
+        Some(Duration::from_nanos(waiting / newcomer.workers.max(1) as u64))
     }
 
     /// How long a newcomer would wait for a worker.
@@ -339,7 +354,11 @@ mod tests {
 
     fn wait(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Duration {
         let batch_share = NonZeroU32::new(8).unwrap();
-        backlog.wait(&Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share, now: MS })
+        let now = backlog.started_at;
+        let newcomer = Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share, now };
+        let wait = backlog.wait(&newcomer);
+        assert!(backlog.wait_at_most(&newcomer).is_none_or(|most| wait <= most), "{wait:?}");
+        wait
     }
 
     #[test]
@@ -374,10 +393,11 @@ mod tests {
         let busy = client(&backlog, 2, Class::Interactive, 100, 10 * MS);
         let here = 101 * 10 * MS / 2;
         assert_eq!(wait(&backlog, &busy, Class::Interactive, 10 * MS), here);
-        backlog.note_pressure(MS);
+        let pressed_at = backlog.started_at + MS;
+        backlog.note_pressure(pressed_at);
         let fair = (100 + 101) * 10 * MS / 2;
         assert_eq!(wait(&backlog, &busy, Class::Interactive, 10 * MS), (here + fair) / 2);
-        assert!(!backlog.is_pressed(MS + PRESSED_FOR));
+        assert!(!backlog.is_pressed(pressed_at + PRESSED_FOR));
     }
 
     #[test]
@@ -429,7 +449,7 @@ mod tests {
             restricted: Some((OperationIndex(0), 1)),
             workers: 2,
             batch_share: NonZeroU32::new(8).unwrap(),
-            now: MS,
+            now: backlog.started_at,
         };
         assert_eq!(backlog.wait(&newcomer), 50 * MS, "the first of the two is about to be taken");
         backlog.restricted[0].batches.running.store(1, Ordering::Relaxed);

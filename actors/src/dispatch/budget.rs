@@ -73,6 +73,9 @@ impl Budget {
 
     /// How many jobs like this may run at the same time, where that is bounded.
     pub(crate) fn at_once(&self, entry: &Entry, work_bytes: u64) -> Option<usize> {
+        if entry.concurrency_max.is_none() && work_bytes == 0 {
+            return None;
+        }
         let by_concurrency = entry.concurrency_max.map(usize::from);
         let by_memory = self
             .work_bytes_max()

@@ -45,6 +45,13 @@ impl Client {
         Arc::new(Self { key, backlog: Arc::clone(backlog), waiting, n_waiting, next, pressed })
     }
 
+    /// A request comes in that will hardly wait.
+    pub(crate) fn comes_in(&self) {
+        if self.pressed.load(Ordering::Relaxed) {
+            self.pressed.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Whether a request that would wait for so long may come in; if not, after what time it may.
     ///
     /// Who was refused comes in again only when some room has been made, so that the time it is told is long enough to

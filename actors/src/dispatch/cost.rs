@@ -38,44 +38,67 @@ pub(crate) struct CostModel {
 }
 
 /// By how much estimates of one magnitude are off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Correction {
     /// Logarithm to the base of two, in [`STEPS`].
-    log: i32,
+    log: i16,
     /// Measurements, up to [`u16::MAX`].
     n: u16,
+    /// What `log` stands for, so that admission only has to multiply.
+    factor: f32,
+}
+
+impl Default for Correction {
+    fn default() -> Self {
+        Self { log: 0, n: 0, factor: 1.0 }
+    }
 }
 
 impl Correction {
     fn unpack(word: u64) -> Self {
-        let [a, b, c, d, e, f, ..] = word.to_le_bytes();
-        Self { log: i32::from_le_bytes([a, b, c, d]), n: u16::from_le_bytes([e, f]) }
+        let [a, b, c, d, factor @ ..] = word.to_le_bytes();
+        Self {
+            log: i16::from_le_bytes([a, b]),
+            n: u16::from_le_bytes([c, d]),
+            factor: f32::from_le_bytes(factor),
+        }
     }
 
     fn pack(self) -> u64 {
-        let ([a, b, c, d], [e, f]) = (self.log.to_le_bytes(), self.n.to_le_bytes());
-        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+        let ([a, b], [c, d], [e, f, g, h]) =
+            (self.log.to_le_bytes(), self.n.to_le_bytes(), self.factor.to_le_bytes());
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "the logarithm of a ratio of two times is below 100")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the logarithm of a ratio of two times is below 100, and what is kept is clamped"
+    )]
     fn learn(self, estimated: Duration, took: Duration) -> Self {
         let log = (STEPS * (took.as_secs_f64() / estimated.as_secs_f64()).log2()) as i32;
-        let distance = log - self.log;
+        let distance = log - i32::from(self.log);
         let step = if self.n < FIRST {
             distance / (i32::from(self.n) + 1)
         } else {
             distance.clamp(-DISTANCE_MAX, DISTANCE_MAX) / WEIGHT
         };
-        let log = (self.log + step).clamp(-CORRECTION_MAX, CORRECTION_MAX);
-        Self { log, n: self.n.saturating_add(1) }
+        let log = (i32::from(self.log) + step).clamp(-CORRECTION_MAX, CORRECTION_MAX);
+        let factor = (f64::from(log) / STEPS).exp2() as f32;
+        Self { log: log as i16, n: self.n.saturating_add(1), factor }
     }
 
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a factor is positive, an estimate is one, and casts saturate"
+    )]
     fn apply(self, estimated: Duration) -> Duration {
         if self.log == 0 {
             return estimated;
         }
-        let corrected = estimated.as_secs_f64() * (f64::from(self.log) / STEPS).exp2();
-        Duration::try_from_secs_f64(corrected).unwrap_or(Duration::MAX)
+        let nanos = u64::try_from(estimated.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos((nanos as f64 * f64::from(self.factor)) as u64)
     }
 }
 

@@ -10,7 +10,7 @@ use super::budget::RunPermit;
 use super::client::Client;
 use super::post::Letter;
 use super::reply::{Answer, PendingReplies, Replies, ReplySender, reply_channel};
-use super::{Failure, HeldBytes, Slot};
+use super::{Admission, Failure, HeldBytes, Refusal, Slot};
 use crate::operation::{Arguments, Entry, Estimate, Input, OperationIndex};
 use crate::settings::Settings;
 
@@ -205,6 +205,8 @@ pub(crate) struct Batch {
     /// Largest answer that the connection can carry, bytes.
     pub(crate) output_bytes_max: u64,
     cpu: Duration,
+    /// What the operations said that its jobs would take.
+    estimated: Duration,
     work_bytes: u64,
     flags: Arc<Flags>,
     n_flags: u8,
@@ -243,6 +245,7 @@ impl Batch {
             class,
             output_bytes_max,
             cpu: Duration::ZERO,
+            estimated: Duration::ZERO,
             work_bytes: 0,
             flags: Arc::new(flags),
             n_flags: 0,
@@ -278,8 +281,20 @@ impl Batch {
             || self.first().is_some_and(|(_, entry)| entry.concurrency_max.is_some() || entry.coalesces())
     }
 
-    /// Adds a job; [`Batch::takes`] has been asked. Returns its stop flag.
-    pub(crate) fn push(&mut self, request: Admitted, slot: Slot, queued_at: Instant) -> StopFlag {
+    /// Takes the slot of a job that is about to be added.
+    ///
+    /// # Errors
+    ///
+    /// When as many as `limit` requests wait and run.
+    pub(crate) fn take_slot(&mut self, admission: &Arc<Admission>, limit: usize) -> Result<(), Refusal> {
+        match &mut self.slot {
+            Some(slots) => slots.grow(limit),
+            None => admission.enter(limit).map(|slot| self.slot = Some(slot)),
+        }
+    }
+
+    /// Adds a job; [`Batch::takes`] has been asked, and its slot is taken. Returns its stop flag.
+    pub(crate) fn push(&mut self, request: Admitted, queued_at: Instant) -> StopFlag {
         debug_assert!(self.jobs.len() < BATCH_JOBS_MAX, "the caller asks first");
         // One job, as clients send that take turns, or probably many.
         match self.jobs.len() {
@@ -290,11 +305,8 @@ impl Batch {
         let stop = StopFlag { flags: Arc::clone(&self.flags), bit: self.n_flags, cpu: request.cost.cpu };
         self.n_flags += 1;
         self.cpu = self.cpu.saturating_add(request.cost.cpu);
+        self.estimated = self.estimated.saturating_add(request.cost.estimate.cpu);
         self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
-        match &mut self.slot {
-            Some(slots) => slots.absorb(slot),
-            None => self.slot = Some(slot),
-        }
         self.jobs.push_back(Job {
             id: request.id,
             entry: request.entry,
@@ -323,10 +335,9 @@ impl Batch {
         self.cpu
     }
 
-    /// Whether all that is left takes no more than a moment, by either opinion of its cost.
+    /// Whether it takes no more than a moment, by either opinion of its cost.
     pub(crate) fn is_light(&self) -> bool {
-        let estimated = |job: &Job| job.cost.cpu.max(job.cost.estimate.cpu);
-        self.jobs.iter().map(estimated).sum::<Duration>() <= LIGHT_MAX
+        self.cpu.max(self.estimated) <= LIGHT_MAX
     }
 
     /// Working memory that its jobs need, one after the other, bytes.

@@ -11,12 +11,21 @@ use crate::operation::{Arguments, Declaration, Entry, Estimate, Input, Secrecy};
 use crate::settings::Settings;
 use crate::telemetry::Asked;
 
-/// What the head of a request asks for.
+/// What the head of a request says of its work. It says it once for all that ask for the same under one snapshot.
+#[derive(Clone)]
+pub(crate) struct Task {
+    /// Place in the catalogue.
+    pub(crate) entry: usize,
+    pub(crate) arguments: Arguments,
+    pub(crate) cost: Cost,
+    /// How long it waits on the I/O side once it is complete.
+    pub(crate) hold: Option<Duration>,
+}
+
+/// Who asks, and when.
 pub(crate) struct Ask<'a> {
     /// The request's name on its connection.
     pub(crate) id: u64,
-    pub(crate) operation: &'a str,
-    pub(crate) parameters: &'a [(&'a str, &'a str)],
     /// From `received_at` on; `None` takes the default.
     pub(crate) deadline: Option<Duration>,
     pub(crate) client: &'a Client,
@@ -69,26 +78,38 @@ impl IoWorld {
         settings.catalogue.find(operation).map_or(Asked::UNKNOWN, |(entry, _)| entry.index.into())
     }
 
-    /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
-    pub(crate) fn admit(&self, settings: &Settings, ask: &Ask<'_>) -> Result<Granted, Failure> {
-        let body_bytes = ask.body.bytes();
+    /// What is asked for, or why it cannot be had, now or ever.
+    pub(crate) fn task(
+        &self,
+        settings: &Settings,
+        operation: &str,
+        parameters: &[(&str, &str)],
+        body_bytes: u64,
+    ) -> Result<Task, Failure> {
         fits_body(body_bytes, settings)?;
+        let Some((entry, place)) = settings.catalogue.find(operation) else {
+            let known: Vec<_> = settings.catalogue.entries().iter().map(|entry| entry.name()).collect();
+            return Err(Failure::unknown_operation(operation, &known.join(", ")));
+        };
+        let arguments = Arguments::check(entry.operation.declaration(), parameters)?;
+        let cost = self.cost(entry, &arguments, body_bytes)?;
+        let hold = entry.operation.hold(&arguments);
+        Ok(Task { entry: place, arguments, cost, hold })
+    }
+
+    /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
+    pub(crate) fn admit(&self, settings: &Settings, task: Task, ask: &Ask<'_>) -> Result<Granted, Failure> {
         let in_flight_max = settings.limits.in_flight_per_connection.get();
         if ask.in_flight >= in_flight_max as usize {
             let message =
                 format!("{in_flight_max} requests are in flight on this connection, the most allowed");
             return Err(Failure::refused(FailureCode::OVERLOADED, message));
         }
-        let Some((entry, place)) = settings.catalogue.find(ask.operation) else {
-            let known: Vec<_> = settings.catalogue.entries().iter().map(|entry| entry.name()).collect();
-            return Err(Failure::unknown_operation(ask.operation, &known.join(", ")));
-        };
-        let arguments = Arguments::check(entry.operation.declaration(), ask.parameters)?;
-        let cost = self.cost(entry, &arguments, body_bytes)?;
-
+        let body_bytes = ask.body.bytes();
+        let Task { entry: place, arguments, cost, hold } = task;
+        let entry = &settings.catalogue.entries()[place];
         let allowed =
             ask.deadline.unwrap_or(settings.timeouts.deadline_default).min(settings.timeouts.deadline_max);
-        let hold = entry.operation.hold(&arguments);
         in_time(cost.cpu_least() + hold.unwrap_or_default(), allowed)?;
 
         let admission = &self.workers.bridge.admission;
@@ -142,8 +163,8 @@ impl IoWorld {
         // A prediction may be off, and an answer has a way to go.
         let wait_max = settings.queue.wait_max.min(spare - spare / MARGIN);
         let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
-        let now = ask.received_at.saturating_duration_since(self.metrics.started_at);
-        let wait = bridge.backlog.wait(&Newcomer {
+        let now = ask.received_at;
+        let newcomer = Newcomer {
             client: ask.client,
             class: ask.class,
             cpu: cost.cpu,
@@ -151,7 +172,12 @@ impl IoWorld {
             workers: self.n_workers(),
             batch_share: settings.queue.batch_share,
             now,
-        });
+        };
+        if bridge.backlog.wait_at_most(&newcomer).is_some_and(|wait| wait <= wait_max / 2) {
+            ask.client.comes_in();
+            return Ok(());
+        }
+        let wait = bridge.backlog.wait(&newcomer);
         let refused = |retry_after| Failure::late(wait, wait_max).retry_after(retry_after);
         ask.client
             .may_wait(wait, wait_max)

@@ -182,8 +182,6 @@ impl Hall {
         }
         let ask = Ask {
             id: 1,
-            operation: head.operation,
-            parameters: head.parameters,
             deadline: head.deadline,
             client: &self.client,
             class: head.class,
@@ -195,7 +193,9 @@ impl Hall {
             received_at: head.received_at,
             in_flight: self.in_flight.load(Ordering::Relaxed),
         };
-        let granted = self.world.admit(&settings, &ask)?;
+        let body_bytes = head.body_bytes.unwrap_or(0);
+        let task = self.world.task(&settings, head.operation, head.parameters, body_bytes)?;
+        let granted = self.world.admit(&settings, task, &ask)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let asked = granted.asked(&settings);
         let waiting = granted.keep(settings);
@@ -330,13 +330,13 @@ async fn hand_over(
         }
     }
     let Waiting { settings, class, request, .. } = waiting;
-    let slot = world.workers.bridge.admission.enter(world.slots_max(&settings));
-    let slot = slot.map_err(|refusal| world.refused(refusal))?;
+    let slots_max = world.slots_max(&settings);
     let output_bytes_max = settings.limits.answer_bytes_max();
     let (now, deadline) = (Instant::now(), request.deadline);
     let overdue_at = Some(deadline.min(now + settings.queue.wait_max));
     let (mut batch, pending) = Batch::new(settings, Arc::clone(&hall.client), class, output_bytes_max);
-    let stop = batch.push(request, slot, now);
+    batch.take_slot(&world.workers.bridge.admission, slots_max).map_err(|refusal| world.refused(refusal))?;
+    let stop = batch.push(request, now);
     world.workers.submit(batch);
     Ok((Crossed { stop, queued_at: now, deadline, overdue_at }, pending))
 }

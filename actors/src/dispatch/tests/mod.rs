@@ -166,8 +166,8 @@ fn filled(
     let stops = jobs
         .iter()
         .map(|wanted| {
-            let slot = bridge.admission.enter(64).unwrap();
-            batch.push(admitted(bridge, *wanted), slot, Instant::now())
+            batch.take_slot(&bridge.admission, 64).unwrap();
+            batch.push(admitted(bridge, *wanted), Instant::now())
         })
         .collect();
     (batch, replies, stops)

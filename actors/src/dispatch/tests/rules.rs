@@ -302,7 +302,8 @@ fn many_that_cannot_run_hide_none_that_can() {
     let mut submit = |wanted: Wanted| {
         // Slots are not what this is about.
         let (mut batch, replies) = empty_batch(&bridge, &settings, wanted);
-        batch.push(admitted(&bridge, wanted), bridge.admission.enter(1000).unwrap(), Instant::now());
+        batch.take_slot(&bridge.admission, 1000).unwrap();
+        batch.push(admitted(&bridge, wanted), Instant::now());
         bridge.submit(batch);
         pending.push(replies);
     };
@@ -340,7 +341,8 @@ fn submit_all(bridge: &Bridge, wanted: impl IntoIterator<Item = Wanted>) -> Vec<
     let submit = |wanted: Wanted| {
         let (mut batch, replies) = empty_batch(bridge, &settings, wanted);
         // Slots are not what this is about.
-        batch.push(admitted(bridge, wanted), bridge.admission.enter(10_000).unwrap(), Instant::now());
+        batch.take_slot(&bridge.admission, 10_000).unwrap();
+        batch.push(admitted(bridge, wanted), Instant::now());
         bridge.submit(batch);
         replies
     };
@@ -414,8 +416,8 @@ fn clients_who_come_once_and_go_do_not_hold_off_one_who_stays() {
                     n_passing += 1;
                     let passing = wanted(1000 + u32::try_from(n_passing).unwrap(), 1000 + n_passing, 5 * MS);
                     let (mut batch, replies) = empty_batch(&bridge, &settings, passing);
-                    let slot = bridge.admission.enter(100_000).unwrap();
-                    batch.push(admitted(&bridge, passing), slot, Instant::now());
+                    batch.take_slot(&bridge.admission, 100_000).unwrap();
+                    batch.push(admitted(&bridge, passing), Instant::now());
                     bridge.submit(batch);
                     pending.push(replies);
                 }
@@ -482,7 +484,7 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
             restricted: None,
             workers: 2,
             batch_share: settings.queue.batch_share,
-            now: MS,
+            now: Instant::now(),
         })
     };
     assert_eq!(wait(), 500 * MS, "two of the three are about to be taken");

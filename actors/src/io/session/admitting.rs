@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use windlass_protocol::limits::SKIP_BYTES_MAX;
-use windlass_protocol::{FLAG_MORE, FailureCode, Header, PRIORITY_INTERACTIVE, Prefix, Work};
+use windlass_protocol::{
+    DecodeError, FLAG_MORE, FailureCode, Header, PRIORITY_INTERACTIVE, Prefix, Subject, Terms,
+};
 use zeroize::Zeroizing;
 
+use super::known::Wanted;
 use super::{Session, Stage, Turn};
 use crate::dispatch::{Admitted, Batch, Class, Failure, PendingReplies};
-use crate::io::admit::{Arrival, Ask, Granted, Waiting};
+use crate::io::admit::{Arrival, Ask, Granted, Task, Waiting};
 use crate::io::inbound::Body;
 use crate::io::inflight::Crossed;
 use crate::operation::{Input, Secrecy};
@@ -54,8 +57,8 @@ impl Session {
             }
             Stage::Leaving(_) | Stage::Gone => return Verdict::Skip,
         }
-        let work = match Work::decode(header) {
-            Ok(work) => work,
+        let (wanted, terms) = match self.read(turn, header, u64::from(prefix.body_len)) {
+            Ok(read) => read,
             Err(error) => {
                 self.malformed(&error);
                 return Verdict::Skip;
@@ -67,7 +70,7 @@ impl Session {
             return Verdict::Skip;
         }
         let more = prefix.flags & FLAG_MORE != 0;
-        if let Some(total) = work.body_total.filter(|total| !more && *total != u64::from(prefix.body_len)) {
+        if let Some(total) = terms.body_total.filter(|total| !more && *total != u64::from(prefix.body_len)) {
             let found = prefix.body_len;
             self.violation(&format!(
                 "body_total says {total} bytes, the frame has {found} and no more follow"
@@ -80,12 +83,16 @@ impl Session {
         turn.bytes_in += u64::from(prefix.body_len);
         let body_bytes = u64::from(prefix.body_len);
         let arrival = if body.is_some() { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) };
-        let granted = match self.admit(turn, prefix, &work, arrival) {
+        let (asked, task) = wanted;
+        let granted = match self.stage {
+            Stage::Draining => Err(Failure::draining()),
+            _ => task.and_then(|task| self.admit(turn, prefix, task, &terms, arrival)),
+        };
+        let granted = match granted {
             Ok(granted) => granted,
             Err(failure) => {
                 // Nobody knows what a body is that nobody takes.
                 self.secret_read = true;
-                let asked = self.world.asked(work.operation);
                 self.count_read(turn, asked);
                 self.answer_failure(prefix.id, asked, &failure);
                 if body.is_none() && body_bytes > SKIP_BYTES_MAX {
@@ -94,7 +101,6 @@ impl Session {
                 return Verdict::Skip;
             }
         };
-        let asked = granted.asked(&turn.settings);
         self.count_read(turn, asked);
         self.inflight.insert(prefix.id, asked);
         match body {
@@ -112,13 +118,37 @@ impl Session {
         }
     }
 
-    /// What only this protocol can be refused for, then what every door asks.
-    fn admit(&self, turn: &Turn, prefix: Prefix, work: &Work<'_>, body: Arrival) -> Result<Granted, Failure> {
-        let unsupported = |message: String| Err(Failure::refused(FailureCode::UNSUPPORTED, message));
-        if self.stage == Stage::Draining {
-            return Err(Failure::draining());
+    /// Understands a header. What the one before it in this turn asked for is not looked up again.
+    fn read<'h>(
+        &self,
+        turn: &mut Turn,
+        header: &'h [u8],
+        body_bytes: u64,
+    ) -> Result<(Wanted, Terms<'h>), DecodeError> {
+        if let Some((wanted, rest)) = turn.known.find(header, body_bytes) {
+            return Ok((wanted, Terms::decode(rest)?));
         }
-        if let Some(number) = work.extensions.must_understand() {
+        let (subject, subject_bytes) = Subject::decode(header)?;
+        let terms = Terms::decode(&header[subject_bytes..])?;
+        let asked = self.world.asked(subject.operation);
+        let task = self.world.task(&turn.settings, subject.operation, &subject.parameters, body_bytes);
+        if let Ok(task) = &task {
+            turn.known.note(&header[..subject_bytes], body_bytes, asked, task);
+        }
+        Ok(((asked, task), terms))
+    }
+
+    /// What only this protocol can be refused for, then what every door asks.
+    fn admit(
+        &self,
+        turn: &Turn,
+        prefix: Prefix,
+        task: Task,
+        terms: &Terms<'_>,
+        body: Arrival,
+    ) -> Result<Granted, Failure> {
+        let unsupported = |message: String| Err(Failure::refused(FailureCode::UNSUPPORTED, message));
+        if let Some(number) = terms.extensions.must_understand() {
             return unsupported(format!("extension {number} must be understood, and this daemon does not"));
         }
         if prefix.flags & FLAG_MORE != 0 {
@@ -128,16 +158,14 @@ impl Session {
         }
         let ask = Ask {
             id: prefix.id,
-            operation: work.operation,
-            parameters: &work.parameters,
-            deadline: work.deadline.map(Duration::from_millis),
+            deadline: terms.deadline.map(Duration::from_millis),
             client: self.client(),
-            class: if work.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch },
+            class: if terms.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch },
             body,
             received_at: turn.now,
             in_flight: self.inflight.len(),
         };
-        self.world.admit(&turn.settings, &ask)
+        self.world.admit(&turn.settings, task, &ask)
     }
 
     /// The memory for the body of a request that is not here yet.
@@ -234,15 +262,6 @@ impl Session {
     /// turn's.
     fn enqueue(&mut self, turn: &mut Turn, kept: Option<&Arc<Settings>>, class: Class, request: Admitted) {
         let settings = kept.unwrap_or(&turn.settings);
-        let slot = match self.world.workers.bridge.admission.enter(self.world.slots_max(settings)) {
-            Ok(slot) => slot,
-            Err(refusal) => {
-                let id = request.id;
-                drop(request);
-                let failure = self.world.refused(refusal);
-                return self.answer_if_open(id, &failure);
-            }
-        };
         let fits = turn.filling.as_ref().is_some_and(|(batch, _)| {
             batch.class == class
                 && Arc::ptr_eq(&batch.settings, settings)
@@ -254,10 +273,20 @@ impl Session {
             let batch = Batch::new(Arc::clone(settings), Arc::clone(self.client()), class, output_bytes_max);
             turn.filling = Some(batch);
         }
+        let slots_max = self.world.slots_max(settings);
         if let Some((batch, _)) = &mut turn.filling {
+            if let Err(refusal) = batch.take_slot(&self.world.workers.bridge.admission, slots_max) {
+                if batch.len() == 0 {
+                    turn.filling = None;
+                }
+                let id = request.id;
+                drop(request);
+                let failure = self.world.refused(refusal);
+                return self.answer_if_open(id, &failure);
+            }
             let (id, deadline, now) = (request.id, request.deadline, turn.now);
             let overdue_at = Some(deadline.min(now + batch.settings.queue.wait_max));
-            let stop = batch.push(request, slot, now);
+            let stop = batch.push(request, now);
             self.inflight.crossed(id, Crossed { stop, queued_at: now, deadline, overdue_at });
             // What cannot be joined is counted among what waits before the next request is admitted.
             if batch.is_full() {

@@ -5,6 +5,7 @@
 mod admitting;
 mod answering;
 mod frames;
+mod known;
 mod leaving;
 mod turn;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Session;
+use super::known::Known;
 use crate::dispatch::{Batch, PendingReplies};
 use crate::settings::Settings;
 use crate::telemetry::{Asked, add};
@@ -20,6 +21,7 @@ pub(crate) struct Turn {
     /// The requests that will cross the bridge together, and where their answers will come.
     pub(super) filling: Option<(Batch, PendingReplies)>,
     pub(super) n_infos: u8,
+    pub(super) known: Known,
     /// Requests read, not in the metrics yet.
     pub(super) read: Row,
     pub(super) bytes_in: u64,
@@ -64,7 +66,15 @@ impl Session {
     /// What one read delivered is about to be taken apart.
     pub(crate) fn begin_turn(&self, now: Instant) -> Turn {
         let settings = self.world.settings.load_full();
-        Turn { settings, now, filling: None, n_infos: 0, read: Row::default(), bytes_in: 0 }
+        Turn {
+            settings,
+            now,
+            filling: None,
+            n_infos: 0,
+            known: Known::default(),
+            read: Row::default(),
+            bytes_in: 0,
+        }
     }
 
     /// It is taken apart: sends what is complete over the bridge.
