@@ -34,8 +34,13 @@ impl Connection {
         // An armed timer that is too early only costs a look; one that is too late would miss what is due.
         if self.timer.deadline().into_std() > due || self.timer.is_elapsed() {
             self.timer.as_mut().reset(due.into());
+            self.timer_armed = false;
         }
-        if self.timer.as_mut().poll(context).is_pending() {
+        if self.timer_armed && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.timer_armed = self.timer.as_mut().poll(context).is_pending();
+        if self.timer_armed {
             return Poll::Pending;
         }
         let now = Instant::now();

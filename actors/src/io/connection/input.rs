@@ -92,6 +92,9 @@ impl Connection {
     }
 
     pub(super) fn is_congested(&self) -> bool {
+        if self.session.outbox.is_empty() {
+            return false;
+        }
         let limit = self.world.settings.load().limits.unwritten_bytes_max;
         self.session.outbox.bytes() as u64 > limit
     }

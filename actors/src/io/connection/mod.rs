@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     session: Session,
     input: InputSide,
     timer: Pin<Box<Sleep>>,
+    /// Whether the timer will wake this task; polled again only when it has, or is set anew.
+    timer_armed: bool,
     /// Since when the peer owes bytes of a frame that has begun, and how many came since.
     reading: Option<Progress>,
     /// Since when the peer owes room for what is to be written, and how much it took since.
@@ -97,6 +99,7 @@ impl Connection {
             inbound,
             input: InputSide::Frames,
             timer,
+            timer_armed: false,
             reading: None,
             writing: None,
             last_activity: now,
@@ -177,7 +180,7 @@ impl Connection {
     fn poll_conversation(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         for _ in 0..READS_MAX {
             // What is ready is said before it is noticed that nobody waits any more.
-            let heard = self.poll_replies(context).is_ready();
+            self.hear_replies(context);
             let read = self.poll_input(context)?.is_ready();
             self.session.finish();
             let was_congested = self.is_congested();
@@ -191,7 +194,7 @@ impl Connection {
                 *reading = Progress::from(Instant::now());
             }
             let expired = self.poll_clock(context)?.is_ready();
-            if !(read || heard || relieved || expired) {
+            if !(read || relieved || expired) {
                 return Poll::Pending;
             }
         }
@@ -199,14 +202,12 @@ impl Connection {
         Poll::Pending
     }
 
-    fn poll_replies(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let mut heard = Poll::Pending;
+    /// Hears all that there is to hear from the workers for now.
+    fn hear_replies(&mut self, context: &mut Context<'_>) {
         while let Poll::Ready(answers) = self.session.replies.poll_answers(context) {
             self.session.answers(answers);
             self.last_activity = Instant::now();
-            heard = Poll::Ready(());
         }
-        heard
     }
 
     /// Writes; Ready when nothing is left to be written.

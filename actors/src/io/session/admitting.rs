@@ -130,11 +130,15 @@ impl Session {
         }
         let (subject, subject_bytes) = Subject::decode(header)?;
         let terms = Terms::decode(&header[subject_bytes..])?;
-        let asked = self.world.asked(subject.operation);
         let task = self.world.task(&turn.settings, subject.operation, &subject.parameters, body_bytes);
-        if let Ok(task) = &task {
-            turn.known.note(&header[..subject_bytes], body_bytes, asked, task);
-        }
+        let asked = match &task {
+            Ok(task) => {
+                let asked = turn.settings.catalogue.entries()[task.entry].index.into();
+                turn.known.note(&header[..subject_bytes], body_bytes, asked, task);
+                asked
+            }
+            Err(_) => self.world.asked(subject.operation),
+        };
         Ok(((asked, task), terms))
     }
 
