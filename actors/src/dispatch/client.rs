@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::Class;
-use super::backlog::{Backlog, Band, Load};
+use super::backlog::{Backlog, Band, Load, Withdrawn};
 
 /// Whom CPU time is shared between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,15 +74,15 @@ impl Client {
     }
 
     /// Nobody waits any more for work that is still here.
-    pub(super) fn withdraws(&self, class: Class, cpu: Duration) {
-        self.waiting[class as usize][Band::of(cpu) as usize].withdraw(cpu);
-        self.backlog.withdraws(class, cpu);
+    pub(super) fn withdraws(&self, work: Withdrawn) {
+        self.waiting[work.class as usize][Band::of(work.cpu) as usize].withdraw(work.cpu);
+        self.backlog.withdraws(work);
     }
 
     /// Withdrawn work was found by a worker, or answered.
-    pub(super) fn withdrawn_has_left(&self, class: Class, cpu: Duration) {
-        self.waiting[class as usize][Band::of(cpu) as usize].withdrawn_has_left(cpu);
-        self.backlog.withdrawn_has_left(class, cpu);
+    pub(super) fn withdrawn_has_left(&self, work: Withdrawn) {
+        self.waiting[work.class as usize][Band::of(work.cpu) as usize].withdrawn_has_left(work.cpu);
+        self.backlog.withdrawn_has_left(work);
     }
 
     /// Estimated CPU time of what waits for it in one class, by band.
@@ -174,11 +174,12 @@ mod tests {
         client.enters(Class::Interactive, long);
         assert_eq!(client.waiting(Class::Interactive), [short, long]);
         assert_eq!(client.waiting(Class::Batch), [Duration::ZERO; 2]);
-        client.withdraws(Class::Interactive, long);
+        let withdrawn = Withdrawn { class: Class::Interactive, cpu: long, restricted: None };
+        client.withdraws(withdrawn);
         assert_eq!(client.waiting(Class::Interactive), [short, Duration::ZERO]);
         assert_eq!(backlog.waiting(Class::Interactive), short);
         client.leaves(Class::Interactive, long);
-        client.withdrawn_has_left(Class::Interactive, long);
+        client.withdrawn_has_left(withdrawn);
         assert_eq!(client.waiting(Class::Interactive), [short, Duration::ZERO]);
         client.leaves(Class::Interactive, short);
         assert_eq!(backlog.waiting(Class::Interactive), Duration::ZERO);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::backlog::Running;
+use super::backlog::{Running, Withdrawn};
 use super::budget::RunPermit;
 use super::client::Client;
 use super::reply::{Answer, PendingReplies, ReplySender, reply_channel};
@@ -26,6 +26,8 @@ pub(crate) struct StopFlag {
     bit: u8,
     /// Estimated CPU time of the job.
     cpu: Duration,
+    /// Its operation, where it may have to wait for more than a worker; then it is alone in its batch.
+    restricted: Option<OperationIndex>,
 }
 
 /// The flags of a batch, which share one word: the lower half to stop, the upper half for what was started.
@@ -83,9 +85,13 @@ impl StopFlag {
         if before & (self.stop() | self.started()) == self.stop()
             && let Some((client, class)) = &self.flags.owner
         {
-            client.withdrawn_has_left(*class, self.cpu);
+            client.withdrawn_has_left(self.withdrawn(*class));
         }
         before & self.stop() == 0
+    }
+
+    fn withdrawn(&self, class: Class) -> Withdrawn {
+        Withdrawn { class, cpu: self.cpu, restricted: self.restricted }
     }
 
     /// Work that will not be started is no work that anybody has to wait for.
@@ -93,7 +99,7 @@ impl StopFlag {
         if before & (self.stop() | self.started()) == 0
             && let Some((client, class)) = &self.flags.owner
         {
-            client.withdraws(*class, self.cpu);
+            client.withdraws(self.withdrawn(*class));
         }
     }
 }
@@ -283,10 +289,15 @@ impl Batch {
             1 => self.jobs.reserve_exact(BATCH_JOBS_MAX - 1),
             _ => {}
         }
-        let stop = StopFlag { flags: Arc::clone(&self.flags), bit: self.n_flags, cpu: request.cost.cpu };
+        self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
+        let stop = StopFlag {
+            flags: Arc::clone(&self.flags),
+            bit: self.n_flags,
+            cpu: request.cost.cpu,
+            restricted: self.restricts(&self.settings.catalogue.entries()[request.entry]),
+        };
         self.n_flags += 1;
         self.cpu = self.cpu.saturating_add(request.cost.cpu);
-        self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
         match &mut self.slot {
             Some(slots) => slots.absorb(slot),
             None => self.slot = Some(slot),
@@ -345,7 +356,11 @@ impl Batch {
     /// The operation of a batch that may have to wait for more than a worker.
     pub(crate) fn restricted(&self) -> Option<&Entry> {
         let (_, entry) = self.first()?;
-        (self.work_bytes > 0 || entry.concurrency_max.is_some()).then_some(entry)
+        self.restricts(entry).map(|_| entry)
+    }
+
+    fn restricts(&self, entry: &Entry) -> Option<OperationIndex> {
+        (self.work_bytes > 0 || entry.concurrency_max.is_some()).then_some(entry.index)
     }
 
     /// It runs from now on.

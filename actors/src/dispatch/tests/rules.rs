@@ -494,6 +494,47 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
 }
 
 #[test]
+fn restricted_work_that_was_withdrawn_makes_nobody_wait() {
+    let bridge = bridge();
+    let settings = settings();
+    let single = |id| Wanted { entry: SINGLE, ..wanted(1, id, 1000 * MS) };
+    let hungry = |id| {
+        let estimate = Estimate { cpu: 1000 * MS, work_bytes: 600, ..COSTLESS };
+        Wanted { estimate, ..Wanted::interactive(id) }
+    };
+    for (operation, likes) in [(SINGLE, [1, 2, 3, 4].map(single)), (FREE, [1, 2, 3, 4].map(hungry))] {
+        let mut pending = Vec::new();
+        let stops = likes.map(|like| {
+            let (batch, replies, stops) = batch(&bridge, &settings, &[like]);
+            bridge.submit(batch);
+            pending.push(replies);
+            stops[0].clone()
+        });
+        let newcomer = client(&bridge, 1);
+        let wait = || {
+            bridge.backlog.wait(&Newcomer {
+                client: &newcomer,
+                class: Class::Interactive,
+                cpu: 1000 * MS,
+                restricted: Some((OperationIndex(u16::try_from(operation).unwrap()), 1)),
+                workers: 8,
+                batch_share: settings.queue.batch_share,
+                now: MS,
+            })
+        };
+        assert_eq!(wait(), 3000 * MS, "the first of the four is about to be taken");
+        stops[0].raise();
+        stops[1].raise();
+        assert_eq!(wait(), 1000 * MS, "the first of the two that are left is about to be taken");
+        stops[2].raise();
+        stops[3].raise();
+        assert_eq!(wait(), Duration::ZERO);
+        bridge.fail_waiting(&Failure::drain_over());
+        assert_eq!(wait(), Duration::ZERO);
+    }
+}
+
+#[test]
 fn a_job_that_cannot_end_in_time_is_given_up_before_it_is_started() {
     let bridge = bridge();
     let hopeless = Wanted { deadline: 100 * MS, ..wanted(1, 1, 200 * MS) };
