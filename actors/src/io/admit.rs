@@ -249,6 +249,12 @@ impl Waiting {
         self.request.id
     }
 
+    /// Gives back what was reserved beyond a body of this length, which was measured last.
+    pub(super) fn shrink_to_body(&mut self, body_bytes: u64) {
+        let Admitted { held, cost, .. } = &mut self.request;
+        held.shrink_to(held_bytes(body_bytes, &cost.estimate));
+    }
+
     pub(super) fn declaration(&self) -> &Declaration {
         self.settings.catalogue.entries()[self.request.entry].operation.declaration()
     }
