@@ -80,10 +80,10 @@ impl ClassQueue {
             let line = &mut self.lines[place];
             let Some(front) = line.front() else { continue };
             let taken = if front.is_lost(now) {
-                line.pop().map(Taken::Lost)
+                line.discard().map(Taken::Lost)
             } else {
                 let reserved = reserve(front).ok();
-                reserved.and_then(|reserved| Some(Taken::Job(line.pop()?, reserved)))
+                reserved.and_then(|reserved| Some(Taken::Job(line.serve()?, reserved)))
             };
             let Some(taken) = taken else { continue };
             if let Taken::Job(batch, _) = &taken {

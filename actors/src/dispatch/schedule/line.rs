@@ -89,18 +89,24 @@ impl Line {
         self.order.first().copied()
     }
 
-    /// What [`Line::pop`] would take.
+    /// What [`Line::serve`] or [`Line::discard`] would take.
     pub(super) fn front(&self) -> Option<&Batch> {
         self.lanes.get(&self.order.first()?.client)?.front()
     }
 
-    pub(super) fn pop(&mut self) -> Option<Batch> {
-        self.pop_of(self.order.first()?.client)
+    /// Takes the front to be run.
+    pub(super) fn serve(&mut self) -> Option<Batch> {
+        self.take_of(self.order.first()?.client, Lane::serve)
     }
 
-    fn pop_of(&mut self, client: ClientKey) -> Option<Batch> {
+    /// Takes the front to be answered.
+    pub(super) fn discard(&mut self) -> Option<Batch> {
+        self.take_of(self.order.first()?.client, Lane::discard)
+    }
+
+    fn take_of(&mut self, client: ClientKey, take: impl FnOnce(&mut Lane) -> Option<Batch>) -> Option<Batch> {
         let lane = self.lanes.get_mut(&client)?;
-        let batch = lane.pop()?;
+        let batch = take(lane)?;
         if lane.is_empty() {
             if let Some(turn) = lane.turn.take() {
                 self.order.remove(&turn);
@@ -120,7 +126,7 @@ impl Line {
             self.lanes.get(&turn.client).and_then(Lane::front).is_some_and(|front| front.is_lost(now))
         };
         let client = self.order.iter().take(LOOK_MAX).find(lost)?.client;
-        self.pop_of(client)
+        self.take_of(client, Lane::discard)
     }
 
     pub(super) fn oldest(&self) -> Option<Instant> {

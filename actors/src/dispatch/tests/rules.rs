@@ -535,6 +535,54 @@ fn restricted_work_that_was_withdrawn_makes_nobody_wait() {
 }
 
 #[test]
+fn a_client_that_cancelled_much_does_not_fall_behind_for_it() {
+    let bridge = bridge();
+    let settings = settings();
+    // All of one client: what it gives up is what it has least of afterwards.
+    let mut pending = Vec::new();
+    let mut submit = |wanted: Wanted| {
+        let (mut batch, replies) = empty_batch(&bridge, &settings, wanted);
+        let slot = bridge.admission.enter(10_000).unwrap();
+        let stop = batch.push(admitted(&bridge, wanted), slot, Instant::now());
+        bridge.submit(batch);
+        pending.push(replies);
+        stop
+    };
+    let cancelled: Vec<_> = (1..=50).map(|id| submit(wanted(1, id, 100 * MS))).collect();
+    let _long = submit(wanted(1, 1000, 100 * MS));
+    (2001..=2500).for_each(|id| drop(submit(wanted(1, id, MS / 2))));
+    cancelled.iter().for_each(StopFlag::raise);
+    let order = order(&bridge);
+    let short_before = order.iter().take_while(|id| **id != 1000).filter(|id| **id > 2000).count();
+    assert!((195..=201).contains(&short_before), "{short_before} of 0.5 ms before one of 100 ms");
+}
+
+#[test]
+fn what_was_put_back_is_charged_once() {
+    let bridge = bridge();
+    let mut pending = submit_all(&bridge, [wanted(1, 1, MS / 2)]);
+    pending.extend(submit_all(&bridge, (1000..1020).map(|id| wanted(1, id, 2 * MS))));
+    pending.extend(submit_all(&bridge, (2..=40).map(|id| wanted(1, id, MS / 2))));
+    assert!(bridge.places.claim());
+    let (mut n_put_back, mut order) = (0, Vec::new());
+    bridge.activation(
+        |batch| {
+            let (job, _) = batch.first().unwrap();
+            if job.id == 1 && n_put_back < 10 {
+                n_put_back += 1;
+                bridge.put_back(batch);
+                return Duration::ZERO;
+            }
+            order.push(job.id);
+            answer_all(batch)
+        },
+        || {},
+    );
+    let short_before = order.iter().take_while(|id| **id < 1000).count();
+    assert_eq!(short_before, 4, "as much as the first long one: {order:?}");
+}
+
+#[test]
 fn a_job_that_cannot_end_in_time_is_given_up_before_it_is_started() {
     let bridge = bridge();
     let hopeless = Wanted { deadline: 100 * MS, ..wanted(1, 1, 200 * MS) };
