@@ -334,6 +334,37 @@ fn many_that_cannot_run_hide_none_that_can() {
     assert_eq!(bridge.waiting_jobs(), 0);
 }
 
+#[test]
+fn of_many_needs_the_next_that_can_run_is_found_in_the_order_of_turns() {
+    let bridge = bridge();
+    // A line for each need: what fits is light, and stands behind all that does not.
+    let needs = (0..60).map(|n| 600 + 7 * n).chain([400, 300]);
+    let wanted = needs.enumerate().map(|(n, work_bytes)| {
+        let cpu = MS * u32::try_from(n + 1).unwrap();
+        let estimate = Estimate { cpu, work_bytes, ..COSTLESS };
+        Wanted { estimate, client: 100 + u32::try_from(n).unwrap(), ..Wanted::interactive(n as u64) }
+    });
+    let _pending = submit_all(&bridge, wanted);
+    let seen = std::cell::RefCell::new(Vec::new());
+    assert!(bridge.places.claim());
+    bridge.activation(
+        |batch| {
+            if batch.work_bytes() > 600 && seen.borrow().is_empty() {
+                assert!(bridge.places.claim());
+                let beside = |beside: Batch| {
+                    seen.borrow_mut().push(beside.first().unwrap().0.id);
+                    answer_all(beside)
+                };
+                bridge.activation(beside, || {});
+            }
+            answer_all(batch)
+        },
+        || {},
+    );
+    assert_eq!(*seen.borrow(), [61], "what fits beside the first, although it came last");
+    assert_eq!(bridge.waiting_jobs(), 0);
+}
+
 /// Submits one job for each; keeps what they are answered.
 fn submit_all(bridge: &Bridge, wanted: impl IntoIterator<Item = Wanted>) -> Vec<PendingReplies> {
     let settings = settings();
