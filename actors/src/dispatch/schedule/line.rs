@@ -18,6 +18,8 @@ const SPARE_MAX: usize = 64;
 /// Batches of one need.
 pub(super) struct Line {
     pub(super) need: Need,
+    /// Since when work that needs less memory has been run although it was this line's turn.
+    pub(super) passed_over_since: Option<Instant>,
     class: Class,
     lanes: BTreeMap<ClientKey, Lane>,
     order: BTreeSet<Turn>,
@@ -34,7 +36,8 @@ pub(super) struct Turn {
 
 impl Line {
     pub(super) fn new(need: Need, class: Class) -> Self {
-        Self { need, class, lanes: BTreeMap::new(), order: BTreeSet::new(), spare: Vec::new() }
+        let (lanes, order, spare) = Default::default();
+        Self { need, passed_over_since: None, class, lanes, order, spare }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -96,6 +99,7 @@ impl Line {
 
     /// Takes the front to be run.
     pub(super) fn serve(&mut self) -> Option<Batch> {
+        self.passed_over_since = None;
         self.take_of(self.order.first()?.client, Lane::serve)
     }
 

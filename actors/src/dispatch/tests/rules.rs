@@ -212,6 +212,7 @@ fn what_does_not_fit_the_memory_left_is_passed_over_and_taken_when_it_does() {
         |first| {
             if seen.borrow().is_empty() {
                 seen.borrow_mut().push(1);
+                woken.set(0);
                 assert_eq!(bridge.budget.work_bytes(), 640);
                 // A second worker, while the first is at work: only the light job fits.
                 assert!(bridge.places.claim());
