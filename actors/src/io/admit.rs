@@ -154,7 +154,7 @@ impl IoWorld {
         });
         let refused = |retry_after| Failure::late(wait, wait_max).retry_after(retry_after);
         ask.client
-            .may_wait(wait, wait_max)
+            .may_wait(ask.class, wait, wait_max)
             .inspect_err(|_| bridge.backlog.note_pressure(now))
             .map_err(refused)
     }
