@@ -328,6 +328,7 @@ async fn hand_over(
             () = reached(&mut phase, Phase::Cancelling) => return Err(drained_away()),
             () = tokio::time::sleep(hold) => {}
         }
+        world.released(&waiting, &hall.client, Instant::now())?;
     }
     let Waiting { settings, class, request, .. } = waiting;
     let slot = world.workers.bridge.admission.enter(world.slots_max(&settings));
