@@ -70,6 +70,30 @@ fn a_chunked_body_holds_what_it_has_and_is_refused_when_it_grows_too_large() {
 }
 
 #[test]
+fn a_chunked_body_holds_no_less_than_one_of_known_length() {
+    // One thread, so that whoever has counted a body has settled what it holds.
+    let daemon = Daemon::start(&[("io.threads", "1")]);
+    let mut held = Vec::new();
+    for (n, framing) in
+        ["content-length: 5\r\n\r\nabcde", "transfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"]
+            .into_iter()
+            .enumerate()
+    {
+        let mut http = Http::connect(daemon.http());
+        http.send(
+            format!("POST /v1/call/echo?delay=25s HTTP/1.1\r\nhost: localhost\r\n{framing}").as_bytes(),
+        );
+        let arrived =
+            daemon.wait_for_status("its body is here", |status| status["bytes"]["in"] == 5 * (n + 1));
+        held.push(arrived["queue"]["held_bytes"].as_u64().unwrap());
+        drop(http);
+        daemon.wait_for_status("nothing is held", |status| status["queue"]["held_bytes"] == 0);
+    }
+    assert_eq!(held[0], held[1]);
+    assert!(held[0] > 10, "the body, the answer, and the request itself: {held:?}");
+}
+
+#[test]
 fn the_connection_limit_counts_both_doors_and_each_says_so_in_its_own_words() {
     let daemon = Daemon::start(&[("limits.connections", "2")]);
     let mut native = Raw::open(daemon.host_port());

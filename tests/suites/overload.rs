@@ -64,6 +64,39 @@ fn one_request_more_than_queue_capacity_is_refused_at_once() {
 }
 
 #[test]
+fn a_request_that_was_held_is_a_newcomer_when_its_hold_is_over() {
+    // One client, whichever door it comes through, whose short jobs are before its next short one.
+    let settings = [("queue.fair_by", "address"), ("limits.in_flight_per_connection", "10000")];
+    let (daemon, _occupant) = occupied(1, &settings);
+    let mut connection = Raw::open(daemon.host_port());
+    let queued: Vec<u8> = (1..=6000)
+        .flat_map(|id| raw::work_within(id, "spin", &[("for", "900us")], Some(60_000), b""))
+        .collect();
+    connection.send(&queued);
+    daemon.wait_for_status("they wait", |status| status["queue"]["waiting"] == 6000);
+    let echo = |id, delay| raw::work_within(id, "echo", delay, Some(6000), b"");
+    connection.send(&[echo(7001, &[]), echo(7002, &[("delay", "1ms")])].concat());
+    for id in [7001, 7002] {
+        let (code, retry_safe, message) = failure(&mut connection, id);
+        assert_eq!((code, retry_safe), (FailureCode::OVERLOADED, true), "{message}");
+        assert!(message.contains("it would wait some"), "{message}");
+    }
+    let mut http = Http::connect(daemon.http());
+    for path in ["echo", "echo?delay=1ms"] {
+        http.send(b"POST /v1/call/");
+        http.send(path.as_bytes());
+        http.send(b" HTTP/1.1\r\nhost: localhost\r\nwindlass-deadline: 6s\r\ncontent-length: 1\r\n\r\nx");
+        let answer = http.answer().unwrap();
+        assert_eq!(answer.status, 429, "{answer:?}");
+        assert!(answer.text().contains("it would wait some"), "{answer:?}");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    let status = daemon.status();
+    assert_eq!(status["requests"]["echo"]["overloaded"], 4, "each is counted once: {status}");
+    assert_eq!(status["queue"]["waiting"], 6000);
+}
+
+#[test]
 fn bodies_that_do_not_fit_queue_memory_are_refused_at_once() {
     const BODY: usize = 700_000;
     let daemon = Daemon::start(&[("limits.body", "1MiB"), ("queue.memory", "2MiB")]);

@@ -28,7 +28,7 @@ impl Band {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -90,7 +90,18 @@ pub(crate) struct Backlog {
 #[derive(Debug, Default)]
 struct Batches {
     waiting: AtomicUsize,
+    /// Of those that wait, the ones for which nobody waits any more. Counted where a batch has one job for certain.
+    withdrawn: AtomicUsize,
     running: AtomicUsize,
+}
+
+/// A job that nobody waits for any more, as it was counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Withdrawn {
+    pub(super) class: Class,
+    pub(super) cpu: Duration,
+    /// Its operation, where it may have to wait for more than a worker.
+    pub(super) restricted: Option<OperationIndex>,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +113,8 @@ struct Restricted {
 impl Batches {
     /// What waits, less what idle places are about to take.
     fn left(&self, waits: Duration, places: usize) -> Duration {
-        let waiting = self.waiting.load(Ordering::Relaxed);
+        let withdrawn = self.withdrawn.load(Ordering::Relaxed);
+        let waiting = self.waiting.load(Ordering::Relaxed).saturating_sub(withdrawn);
         let idle = places.saturating_sub(self.running.load(Ordering::Relaxed));
         let [waiting, left] =
             [waiting, waiting.saturating_sub(idle)].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -154,12 +166,24 @@ impl Backlog {
         }
     }
 
-    pub(super) fn withdraws(&self, class: Class, cpu: Duration) {
-        self.waiting[class as usize].withdraw(cpu);
+    pub(super) fn withdraws(&self, work: Withdrawn) {
+        self.waiting[work.class as usize].withdraw(work.cpu);
+        if let Some(restricted) = self.restricted(work.restricted) {
+            restricted.waiting.withdraw(work.cpu);
+            for batches in [&self.batches, &restricted.batches] {
+                batches.withdrawn.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
-    pub(super) fn withdrawn_has_left(&self, class: Class, cpu: Duration) {
-        self.waiting[class as usize].withdrawn_has_left(cpu);
+    pub(super) fn withdrawn_has_left(&self, work: Withdrawn) {
+        self.waiting[work.class as usize].withdrawn_has_left(work.cpu);
+        if let Some(restricted) = self.restricted(work.restricted) {
+            restricted.waiting.withdrawn_has_left(work.cpu);
+            for batches in [&self.batches, &restricted.batches] {
+                batches.withdrawn.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// A batch has come to wait.
@@ -183,8 +207,11 @@ impl Backlog {
     }
 
     fn restricted_by(&self, batch: &Batch) -> Option<&Restricted> {
-        let entry = batch.restricted()?;
-        self.restricted.get(usize::from(entry.index.0))
+        self.restricted(batch.restricted().map(|entry| entry.index))
+    }
+
+    fn restricted(&self, operation: Option<OperationIndex>) -> Option<&Restricted> {
+        self.restricted.get(usize::from(operation?.0))
     }
 
     /// A batch is run; it counts until this is dropped.
@@ -291,7 +318,7 @@ impl Backlog {
         let wait = |restricted: &Restricted| {
             divided(restricted.batches.left(restricted.waiting.live(), at_once).min(fair), at_once)
         };
-        self.restricted.get(usize::from(operation.0)).map(wait).unwrap_or_default()
+        self.restricted(Some(operation)).map(wait).unwrap_or_default()
     }
 }
 
@@ -316,7 +343,7 @@ pub(super) struct Running {
 
 impl Running {
     fn batches(&self) -> impl Iterator<Item = &Batches> {
-        let restricted = self.restricted.and_then(|index| self.backlog.restricted.get(usize::from(index.0)));
+        let restricted = self.backlog.restricted(self.restricted);
         [&self.backlog.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
     }
 }

@@ -160,6 +160,12 @@ impl Bridge {
             while !relieved()
                 && let Some(taken) = self.take(&mut ended)
             {
+                let (Taken::Job(batch, _) | Taken::Lost(batch)) = &taken;
+                if batch.work_bytes() > 0 && self.waiting.load(Ordering::SeqCst) > 0 {
+                    // More may fit beside it, or in its place, than this worker can take: whoever comes and takes some
+                    // of that wakes the next.
+                    wake();
+                }
                 match taken {
                     Taken::Job(mut batch, permit) => {
                         let settlement = Settlement::of(&batch);

@@ -36,7 +36,7 @@ impl Budget {
                 let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
                 self.running[usize::from(entry.index.0)]
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1))
-                    .map_err(|_| Shortage)?;
+                    .map_err(|_| Shortage::Concurrency)?;
                 Some(entry.index)
             }
             None => None,
@@ -49,20 +49,25 @@ impl Budget {
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                     self.has_room(now, work_bytes).then(|| now.saturating_add(work_bytes))
                 })
-                .map_err(|_| Shortage)?;
+                .map_err(|_| Shortage::Memory)?;
             permit.work_bytes = work_bytes;
         }
         Ok(permit)
     }
 
-    /// Whether [`Budget::try_reserve`] would succeed.
-    pub(crate) fn fits(&self, batch: &Batch) -> bool {
-        let concurrency = batch.concurrency_limited().is_none_or(|entry| {
+    /// What [`Budget::try_reserve`] would say, without reserving anything.
+    pub(crate) fn fits(&self, batch: &Batch) -> Result<(), Shortage> {
+        if let Some(entry) = batch.concurrency_limited() {
             let limit = entry.concurrency_max.map_or(usize::MAX, usize::from);
-            self.running[usize::from(entry.index.0)].load(Ordering::SeqCst) < limit
-        });
+            if self.running[usize::from(entry.index.0)].load(Ordering::SeqCst) >= limit {
+                return Err(Shortage::Concurrency);
+            }
+        }
         let needed = batch.work_bytes();
-        concurrency && (needed == 0 || self.has_room(self.work_bytes.load(Ordering::SeqCst), needed))
+        if needed > 0 && !self.has_room(self.work_bytes.load(Ordering::SeqCst), needed) {
+            return Err(Shortage::Memory);
+        }
+        Ok(())
     }
 
     /// Whether `more` bytes fit beside the `now` that are reserved. What was admitted under a higher limit than the
@@ -111,9 +116,14 @@ impl Budget {
     }
 }
 
-/// Memory, or another job of its operation, is what a batch has to wait for.
+/// What a batch has to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shortage;
+pub(crate) enum Shortage {
+    /// Another job of its operation has to end.
+    Concurrency,
+    /// Working memory has to become free.
+    Memory,
+}
 
 /// What a running batch occupies; freed when dropped.
 pub(crate) struct RunPermit {

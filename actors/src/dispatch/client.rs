@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::Class;
-use super::backlog::{Backlog, Band, Load};
+use super::backlog::{Backlog, Band, Load, Withdrawn, nanos};
 
 /// Whom CPU time is shared between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,34 +34,40 @@ pub(crate) struct Client {
     /// By class, nanoseconds of virtual time: where the client's next job starts. Touched under the schedule's lock
     /// alone.
     next: [AtomicU64; 2],
-    /// Whether its last request was refused because it would have waited for too long.
-    pressed: AtomicBool,
+    /// By class, nanoseconds: the longest that a request would have waited which was refused because that was too
+    /// little; 0 once one that bears no more has come in.
+    refused: [AtomicU64; 2],
 }
 
 impl Client {
     pub(crate) fn new(key: ClientKey, backlog: &Arc<Backlog>) -> Arc<Self> {
-        let (waiting, n_waiting, next) = Default::default();
-        let pressed = AtomicBool::new(false);
-        Arc::new(Self { key, backlog: Arc::clone(backlog), waiting, n_waiting, next, pressed })
+        let (waiting, n_waiting, next, refused) = Default::default();
+        Arc::new(Self { key, backlog: Arc::clone(backlog), waiting, n_waiting, next, refused })
     }
 
-    /// A request comes in that will hardly wait.
-    pub(crate) fn comes_in(&self) {
-        if self.pressed.load(Ordering::Relaxed) {
-            self.pressed.store(false, Ordering::Relaxed);
-        }
+    /// Whether a request of this class was refused lately for how long it would have waited.
+    pub(crate) fn was_refused(&self, class: Class) -> bool {
+        self.refused[class as usize].load(Ordering::Relaxed) > 0
     }
 
     /// Whether a request that would wait for so long may come in; if not, after what time it may.
     ///
     /// Who was refused comes in again only when some room has been made, so that the time it is told is long enough to
-    /// be true, and that not each job that ends lets in one of many who ask all the time.
-    pub(crate) fn may_wait(&self, wait: Duration, wait_max: Duration) -> Result<(), Duration> {
+    /// be true, and that not each job that ends lets in one of many who ask all the time. A request of
+    /// another class, or with clearly more time than any that was refused, is not one of those.
+    pub(crate) fn may_wait(&self, class: Class, wait: Duration, wait_max: Duration) -> Result<(), Duration> {
         let again = wait_max - wait_max / AGAIN;
-        let was_refused = self.pressed.load(Ordering::Relaxed);
+        let refused = &self.refused[class as usize];
+        let longest = refused.load(Ordering::Relaxed);
+        let was_refused = longest > 0 && nanos(again) <= longest;
         let is_refused = wait > if was_refused { again } else { wait_max };
-        if is_refused != was_refused {
-            self.pressed.store(is_refused, Ordering::Relaxed);
+        let longest_now = match is_refused {
+            true => longest.max(nanos(wait_max)).max(1),
+            false if was_refused => 0,
+            false => longest,
+        };
+        if longest_now != longest {
+            refused.store(longest_now, Ordering::Relaxed);
         }
         if is_refused { Err(wait - again) } else { Ok(()) }
     }
@@ -81,15 +87,15 @@ impl Client {
     }
 
     /// Nobody waits any more for work that is still here.
-    pub(super) fn withdraws(&self, class: Class, cpu: Duration) {
-        self.waiting[class as usize][Band::of(cpu) as usize].withdraw(cpu);
-        self.backlog.withdraws(class, cpu);
+    pub(super) fn withdraws(&self, work: Withdrawn) {
+        self.waiting[work.class as usize][Band::of(work.cpu) as usize].withdraw(work.cpu);
+        self.backlog.withdraws(work);
     }
 
     /// Withdrawn work was found by a worker, or answered.
-    pub(super) fn withdrawn_has_left(&self, class: Class, cpu: Duration) {
-        self.waiting[class as usize][Band::of(cpu) as usize].withdrawn_has_left(cpu);
-        self.backlog.withdrawn_has_left(class, cpu);
+    pub(super) fn withdrawn_has_left(&self, work: Withdrawn) {
+        self.waiting[work.class as usize][Band::of(work.cpu) as usize].withdrawn_has_left(work.cpu);
+        self.backlog.withdrawn_has_left(work);
     }
 
     /// Estimated CPU time of what waits for it in one class, by band.
@@ -165,11 +171,33 @@ mod tests {
         let backlog = Arc::new(Backlog::new(0));
         let client = Client::new(ClientKey::Uid(1), &backlog);
         let ms = Duration::from_millis;
-        assert_eq!(client.may_wait(ms(800), ms(800)), Ok(()));
-        assert_eq!(client.may_wait(ms(801), ms(800)), Err(ms(101)));
-        assert_eq!(client.may_wait(ms(701), ms(800)), Err(ms(1)));
-        assert_eq!(client.may_wait(ms(700), ms(800)), Ok(()));
-        assert_eq!(client.may_wait(ms(800), ms(800)), Ok(()), "it is as any other now");
+        let may_wait = |wait| client.may_wait(Class::Interactive, ms(wait), ms(800));
+        assert_eq!(may_wait(800), Ok(()));
+        assert_eq!(may_wait(801), Err(ms(101)));
+        assert_eq!(may_wait(701), Err(ms(1)));
+        assert_eq!(may_wait(700), Ok(()));
+        assert_eq!(may_wait(800), Ok(()), "it is as any other now");
+    }
+
+    #[test]
+    fn a_refusal_is_nothing_to_the_other_class_nor_to_those_who_have_more_time() {
+        let backlog = Arc::new(Backlog::new(0));
+        let client = Client::new(ClientKey::Uid(1), &backlog);
+        let may_wait = |class, wait, wait_max| {
+            let ms = Duration::from_millis;
+            client.may_wait(class, ms(wait), ms(wait_max)).is_ok()
+        };
+        assert!(!may_wait(Class::Interactive, 900, 800));
+        assert!(may_wait(Class::Batch, 800, 800));
+        assert!(may_wait(Class::Interactive, 8000, 8000));
+        assert!(
+            !may_wait(Class::Interactive, 750, 800),
+            "those who come in have more time than who was refused"
+        );
+        assert!(!may_wait(Class::Interactive, 400, 400), "and those with less time have not");
+        assert!(!may_wait(Class::Interactive, 800, 810), "nor those with about as much");
+        assert!(may_wait(Class::Interactive, 300, 400));
+        assert!(may_wait(Class::Interactive, 800, 800), "when one came in, all may");
     }
 
     #[test]
@@ -181,11 +209,12 @@ mod tests {
         client.enters(Class::Interactive, long);
         assert_eq!(client.waiting(Class::Interactive), [short, long]);
         assert_eq!(client.waiting(Class::Batch), [Duration::ZERO; 2]);
-        client.withdraws(Class::Interactive, long);
+        let withdrawn = Withdrawn { class: Class::Interactive, cpu: long, restricted: None };
+        client.withdraws(withdrawn);
         assert_eq!(client.waiting(Class::Interactive), [short, Duration::ZERO]);
         assert_eq!(backlog.waiting(Class::Interactive), short);
         client.leaves(Class::Interactive, long);
-        client.withdrawn_has_left(Class::Interactive, long);
+        client.withdrawn_has_left(withdrawn);
         assert_eq!(client.waiting(Class::Interactive), [short, Duration::ZERO]);
         client.leaves(Class::Interactive, short);
         assert_eq!(backlog.waiting(Class::Interactive), Duration::ZERO);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::backlog::Running;
+use super::backlog::{Running, Withdrawn};
 use super::budget::RunPermit;
 use super::client::Client;
 use super::post::Letter;
@@ -30,6 +30,8 @@ pub(crate) struct StopFlag {
     bit: u8,
     /// Estimated CPU time of the job.
     cpu: Duration,
+    /// Its operation, where it may have to wait for more than a worker; then it is alone in its batch.
+    restricted: Option<OperationIndex>,
 }
 
 /// The flags of a batch, which share one word: the lower half to stop, the upper half for what was started.
@@ -87,9 +89,13 @@ impl StopFlag {
         if before & (self.stop() | self.started()) == self.stop()
             && let Some((client, class)) = &self.flags.owner
         {
-            client.withdrawn_has_left(*class, self.cpu);
+            client.withdrawn_has_left(self.withdrawn(*class));
         }
         before & self.stop() == 0
+    }
+
+    fn withdrawn(&self, class: Class) -> Withdrawn {
+        Withdrawn { class, cpu: self.cpu, restricted: self.restricted }
     }
 
     /// Work that will not be started is no work that anybody has to wait for.
@@ -97,7 +103,7 @@ impl StopFlag {
         if before & (self.stop() | self.started()) == 0
             && let Some((client, class)) = &self.flags.owner
         {
-            client.withdraws(*class, self.cpu);
+            client.withdraws(self.withdrawn(*class));
         }
     }
 }
@@ -302,11 +308,16 @@ impl Batch {
             1 => self.jobs.reserve_exact(BATCH_JOBS_MAX - 1),
             _ => {}
         }
-        let stop = StopFlag { flags: Arc::clone(&self.flags), bit: self.n_flags, cpu: request.cost.cpu };
+        self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
+        let stop = StopFlag {
+            flags: Arc::clone(&self.flags),
+            bit: self.n_flags,
+            cpu: request.cost.cpu,
+            restricted: self.restricts(&self.settings.catalogue.entries()[request.entry]),
+        };
         self.n_flags += 1;
         self.cpu = self.cpu.saturating_add(request.cost.cpu);
         self.estimated = self.estimated.saturating_add(request.cost.estimate.cpu);
-        self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
         self.jobs.push_back(Job {
             id: request.id,
             entry: request.entry,
@@ -366,7 +377,11 @@ impl Batch {
     /// The operation of a batch that may have to wait for more than a worker.
     pub(crate) fn restricted(&self) -> Option<&Entry> {
         let (_, entry) = self.first()?;
-        (self.work_bytes > 0 || entry.concurrency_max.is_some()).then_some(entry)
+        self.restricts(entry).map(|_| entry)
+    }
+
+    fn restricts(&self, entry: &Entry) -> Option<OperationIndex> {
+        (self.work_bytes > 0 || entry.concurrency_max.is_some()).then_some(entry.index)
     }
 
     /// It runs from now on.

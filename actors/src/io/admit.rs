@@ -53,6 +53,16 @@ impl Arrival {
     }
 }
 
+/// A request that would come to the queue.
+struct Prospect<'a> {
+    client: &'a Client,
+    class: Class,
+    cost: &'a Cost,
+    /// Until its deadline, from `received_at` on.
+    allowed: Duration,
+    received_at: Instant,
+}
+
 /// A request that is admitted.
 pub(crate) struct Granted {
     pub(super) class: Class,
@@ -123,8 +133,13 @@ impl IoWorld {
         };
         let held = held.map_err(|refusal| self.refused(refusal))?;
         if hold.is_none() {
-            // Whoever is held comes to the queue later than anybody can foresee now.
-            self.soon_enough(ask, settings, entry, &cost, allowed)?;
+            // Whoever is held comes to the queue later than anybody can foresee now, and is asked then.
+            let Ask { client, class, received_at, .. } = *ask;
+            self.soon_enough(
+                settings,
+                entry,
+                &Prospect { client, class, cost: &cost, allowed, received_at },
+            )?;
         }
         let request = Admitted {
             id: ask.id,
@@ -152,37 +167,49 @@ impl IoWorld {
     /// Refuses what the queue would make too late.
     fn soon_enough(
         &self,
-        ask: &Ask<'_>,
         settings: &Settings,
         entry: &Entry,
-        cost: &Cost,
-        allowed: Duration,
+        prospect: &Prospect<'_>,
     ) -> Result<(), Failure> {
+        let Prospect { client, class, cost, allowed, received_at } = *prospect;
         let bridge = &self.workers.bridge;
         let spare = allowed.saturating_sub(cost.cpu_least());
         // A prediction may be off, and an answer has a way to go.
         let wait_max = settings.queue.wait_max.min(spare - spare / MARGIN);
         let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
-        let now = ask.received_at;
         let newcomer = Newcomer {
-            client: ask.client,
-            class: ask.class,
+            client,
+            class,
             cpu: cost.cpu,
             restricted: at_once.filter(|n| *n < self.n_workers()).map(|n| (entry.index, n)),
             workers: self.n_workers(),
             batch_share: settings.queue.batch_share,
-            now,
+            now: received_at,
         };
-        if bridge.backlog.wait_at_most(&newcomer).is_some_and(|wait| wait <= wait_max / 2) {
-            ask.client.comes_in();
+        let is_soon = bridge.backlog.wait_at_most(&newcomer).is_some_and(|wait| wait <= wait_max);
+        if is_soon && !client.was_refused(class) {
             return Ok(());
         }
         let wait = bridge.backlog.wait(&newcomer);
         let refused = |retry_after| Failure::late(wait, wait_max).retry_after(retry_after);
-        ask.client
-            .may_wait(wait, wait_max)
-            .inspect_err(|_| bridge.backlog.note_pressure(now))
+        client
+            .may_wait(class, wait, wait_max)
+            .inspect_err(|_| bridge.backlog.note_pressure(received_at))
             .map_err(refused)
+    }
+
+    /// Whether a request whose hold is over may come to the queue: it is a newcomer there like any other.
+    ///
+    /// # Errors
+    ///
+    /// What a newcomer with so much time left would be refused for.
+    pub(super) fn released(&self, waiting: &Waiting, client: &Client, now: Instant) -> Result<(), Failure> {
+        let Waiting { settings, class, request, .. } = waiting;
+        let allowed = request.deadline.saturating_duration_since(now);
+        in_time(request.cost.cpu_least(), allowed)?;
+        let entry = &settings.catalogue.entries()[request.entry];
+        let (class, cost) = (*class, &request.cost);
+        self.soon_enough(settings, entry, &Prospect { client, class, cost, allowed, received_at: now })
     }
 
     /// A refusal, with the time in which as much as was asked for becomes free.
@@ -273,6 +300,12 @@ impl Waiting {
 
     pub(super) fn id(&self) -> u64 {
         self.request.id
+    }
+
+    /// Gives back what was reserved beyond a body of this length, which was measured last.
+    pub(super) fn shrink_to_body(&mut self, body_bytes: u64) {
+        let Admitted { held, cost, .. } = &mut self.request;
+        held.shrink_to(held_bytes(body_bytes, &cost.estimate));
     }
 
     pub(super) fn declaration(&self) -> &Declaration {

@@ -317,7 +317,7 @@ async fn hand_over(
     let world = &hall.world;
     if length == Length::Found {
         world.measure(&mut waiting, input.len() as u64)?;
-        waiting.request.held.shrink_to(input.len() as u64 + waiting.request.cost.estimate.output_bytes);
+        waiting.shrink_to_body(input.len() as u64);
     }
     waiting.request.held.arrived();
     waiting.request.input = input;
@@ -328,6 +328,7 @@ async fn hand_over(
             () = reached(&mut phase, Phase::Cancelling) => return Err(drained_away()),
             () = tokio::time::sleep(hold) => {}
         }
+        world.released(&waiting, &hall.client, Instant::now())?;
     }
     let Waiting { settings, class, request, .. } = waiting;
     let slots_max = world.slots_max(&settings);

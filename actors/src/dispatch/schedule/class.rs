@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::line::Line;
+use super::line::{Line, Turn};
 use super::{Settlement, Taken, cost};
 use crate::dispatch::budget::Shortage;
 use crate::dispatch::client::Client;
@@ -18,6 +18,10 @@ pub(super) struct ClassQueue {
     clock: u64,
     /// Estimated CPU time given to this class, divided by its weight. The class with less is next.
     pub(super) spent: Duration,
+    /// The lines that are tried when the first of them cannot run; kept for its memory alone.
+    tried: Vec<(Turn, usize)>,
+    /// The lines that the last look found too little memory for.
+    short: Vec<usize>,
 }
 
 /// How far a client whose work waits may stay behind the clock, nanoseconds of virtual time.
@@ -29,7 +33,8 @@ fn nanos(time: Duration) -> u64 {
 
 impl ClassQueue {
     pub(super) fn new(class: Class) -> Self {
-        Self { class, lines: vec![Line::new(Need::default(), class)], clock: 0, spent: Duration::ZERO }
+        let lines = vec![Line::new(Need::default(), class)];
+        Self { class, lines, clock: 0, spent: Duration::ZERO, tried: Vec::new(), short: Vec::new() }
     }
 
     pub(super) fn clock(&self) -> u64 {
@@ -70,28 +75,97 @@ impl ClassQueue {
         reserve: &mut impl FnMut(&Batch) -> Result<T, Shortage>,
     ) -> Option<(Taken<T>, Duration)> {
         let served_from = self.spent;
-        let mut before = None;
-        loop {
-            // The line whose turn comes next after the ones that were tried.
-            let turns = self.lines.iter().enumerate().filter_map(|(place, line)| Some((line.turn()?, place)));
-            let next = turns.filter(|turn| before.is_none_or(|before| *turn > before)).min()?;
-            before = Some(next);
-            let (_, place) = next;
-            let line = &mut self.lines[place];
-            let Some(front) = line.front() else { continue };
-            let taken = if front.is_lost(now) {
-                line.pop().map(Taken::Lost)
-            } else {
-                let reserved = reserve(front).ok();
-                reserved.and_then(|reserved| Some(Taken::Job(line.pop()?, reserved)))
-            };
-            let Some(taken) = taken else { continue };
-            if let Taken::Job(batch, _) = &taken {
-                self.charge(batch);
+        self.short.clear();
+        // Mostly the first of them can run. Else they are sorted once, however many cannot.
+        let first = self.turns().min()?;
+        let taken = self.take_from(first.1, now, reserve).or_else(|| {
+            let mut tried = std::mem::take(&mut self.tried);
+            tried.clear();
+            tried.extend(self.turns().filter(|turn| *turn != first));
+            tried.sort_unstable();
+            let taken = tried.iter().find_map(|(_, place)| self.take_from(*place, now, reserve));
+            self.tried = tried;
+            taken
+        })?;
+        Some((taken, served_from))
+    }
+
+    /// Every line and when it is next.
+    fn turns(&self) -> impl Iterator<Item = (Turn, usize)> {
+        self.lines.iter().enumerate().filter_map(|(place, line)| Some((line.turn()?, place)))
+    }
+
+    /// The front of a line, if it can run or is lost.
+    fn take_from<T>(
+        &mut self,
+        place: usize,
+        now: Instant,
+        reserve: &mut impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Option<Taken<T>> {
+        let line = &mut self.lines[place];
+        let front = line.front()?;
+        let taken = if front.is_lost(now) {
+            Taken::Lost(line.discard()?)
+        } else {
+            match reserve(front) {
+                Ok(reserved) => Taken::Job(line.serve()?, reserved),
+                Err(shortage) => {
+                    if shortage == Shortage::Memory {
+                        self.short.push(place);
+                    }
+                    return None;
+                }
             }
-            self.drop_if_empty(place);
-            return Some((taken, served_from));
+        };
+        if let Taken::Job(batch, _) = &taken {
+            self.charge(batch);
+            if batch.work_bytes() > 0 {
+                self.pass_over_short(now);
+            }
         }
+        self.drop_if_empty(place);
+        Some(taken)
+    }
+
+    /// Work that needs memory was taken after a look that found too little for others before it.
+    pub(super) fn pass_over_short(&mut self, now: Instant) {
+        for place in self.short.drain(..) {
+            self.lines[place].passed_over_since.get_or_insert(now);
+        }
+    }
+
+    /// The lines that are passed over, and since when.
+    pub(super) fn passed_over(&self) -> impl Iterator<Item = (Instant, usize)> {
+        // The first needs nothing.
+        let lines = self.lines.iter().enumerate().skip(1);
+        lines.filter_map(|(place, line)| Some((line.passed_over_since?, place)))
+    }
+
+    /// The front of a line before its turn, or what it is short of.
+    pub(super) fn take_early<T>(
+        &mut self,
+        place: usize,
+        now: Instant,
+        reserve: &mut impl FnMut(&Batch) -> Result<T, Shortage>,
+    ) -> Result<(Taken<T>, Duration), Shortage> {
+        let served_from = self.spent;
+        self.short.clear();
+        match self.take_from(place, now, reserve) {
+            Some(taken) => Ok((taken, served_from)),
+            None if self.short.is_empty() => Err(Shortage::Concurrency),
+            None => Err(Shortage::Memory),
+        }
+    }
+
+    /// Whether the front of a line could be taken, or what it is short of.
+    pub(super) fn fits(
+        &self,
+        place: usize,
+        now: Instant,
+        fits: &mut impl FnMut(&Batch) -> Result<(), Shortage>,
+    ) -> Result<(), Shortage> {
+        let front = self.lines[place].front().filter(|front| !front.is_lost(now));
+        front.map_or(Ok(()), fits)
     }
 
     /// Charges a batch that did not stand in line; where the class stood before.
@@ -141,8 +215,8 @@ impl ClassQueue {
         }
     }
 
-    pub(super) fn any(&self, now: Instant, fits: &mut impl FnMut(&Batch) -> bool) -> bool {
-        self.lines.iter().filter_map(Line::front).any(|front| front.is_lost(now) || fits(front))
+    pub(super) fn any(&self, now: Instant, fits: &mut impl FnMut(&Batch) -> Result<(), Shortage>) -> bool {
+        self.lines.iter().filter_map(Line::front).any(|front| front.is_lost(now) || fits(front).is_ok())
     }
 
     pub(super) fn oldest(&self) -> Option<Instant> {

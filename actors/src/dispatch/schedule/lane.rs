@@ -37,14 +37,16 @@ impl Lane {
     }
 
     pub(super) fn push(&mut self, batch: Batch) {
-        self.queue_to_fill(&batch).push_back(batch);
+        self.queue_to_fill(&batch, Duration::ZERO).push_back(batch);
     }
 
+    /// What was served and not run to its end; it will be served again.
     pub(super) fn put_back(&mut self, batch: Batch) {
-        self.queue_to_fill(&batch).push_front(batch);
+        self.queue_to_fill(&batch, cost(&batch)).push_front(batch);
     }
 
-    fn queue_to_fill(&mut self, batch: &Batch) -> &mut VecDeque<Batch> {
+    /// The batches that this one belongs to, which get so much of what they were charged back.
+    fn queue_to_fill(&mut self, batch: &Batch, given_back: Duration) -> &mut VecDeque<Batch> {
         if self.is_empty() {
             (self.short.spent, self.long.spent) = (Duration::ZERO, Duration::ZERO);
         }
@@ -52,6 +54,7 @@ impl Lane {
             Band::Short => (&mut self.short, &self.long),
             Band::Long => (&mut self.long, &self.short),
         };
+        queue.spent = queue.spent.saturating_sub(given_back);
         if queue.batches.is_empty() {
             // Whoever had nothing to do has saved nothing up.
             queue.spent =
@@ -76,14 +79,24 @@ impl Lane {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Batch> {
-        let queue = match self.next() {
-            Band::Short => &mut self.short,
-            Band::Long => &mut self.long,
-        };
+    /// Takes the front to be run, and charges it.
+    pub(super) fn serve(&mut self) -> Option<Batch> {
+        let queue = self.queue_of_front();
         let batch = queue.batches.pop_front()?;
         queue.spent += cost(&batch);
         Some(batch)
+    }
+
+    /// Takes the front to be answered, which costs nothing.
+    pub(super) fn discard(&mut self) -> Option<Batch> {
+        self.queue_of_front().batches.pop_front()
+    }
+
+    fn queue_of_front(&mut self) -> &mut Queue {
+        match self.next() {
+            Band::Short => &mut self.short,
+            Band::Long => &mut self.long,
+        }
     }
 
     pub(super) fn oldest(&self) -> Option<Instant> {

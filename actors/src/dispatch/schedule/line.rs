@@ -18,6 +18,8 @@ const SPARE_MAX: usize = 64;
 /// Batches of one need.
 pub(super) struct Line {
     pub(super) need: Need,
+    /// Since when work that needs less memory has been run although it was this line's turn.
+    pub(super) passed_over_since: Option<Instant>,
     class: Class,
     lanes: BTreeMap<ClientKey, Lane>,
     order: BTreeSet<Turn>,
@@ -34,7 +36,8 @@ pub(super) struct Turn {
 
 impl Line {
     pub(super) fn new(need: Need, class: Class) -> Self {
-        Self { need, class, lanes: BTreeMap::new(), order: BTreeSet::new(), spare: Vec::new() }
+        let (lanes, order, spare) = Default::default();
+        Self { need, passed_over_since: None, class, lanes, order, spare }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -89,18 +92,25 @@ impl Line {
         self.order.first().copied()
     }
 
-    /// What [`Line::pop`] would take.
+    /// What [`Line::serve`] or [`Line::discard`] would take.
     pub(super) fn front(&self) -> Option<&Batch> {
         self.lanes.get(&self.order.first()?.client)?.front()
     }
 
-    pub(super) fn pop(&mut self) -> Option<Batch> {
-        self.pop_of(self.order.first()?.client)
+    /// Takes the front to be run.
+    pub(super) fn serve(&mut self) -> Option<Batch> {
+        self.passed_over_since = None;
+        self.take_of(self.order.first()?.client, Lane::serve)
     }
 
-    fn pop_of(&mut self, client: ClientKey) -> Option<Batch> {
+    /// Takes the front to be answered.
+    pub(super) fn discard(&mut self) -> Option<Batch> {
+        self.take_of(self.order.first()?.client, Lane::discard)
+    }
+
+    fn take_of(&mut self, client: ClientKey, take: impl FnOnce(&mut Lane) -> Option<Batch>) -> Option<Batch> {
         let lane = self.lanes.get_mut(&client)?;
-        let batch = lane.pop()?;
+        let batch = take(lane)?;
         if lane.is_empty() {
             if let Some(turn) = lane.turn.take() {
                 self.order.remove(&turn);
@@ -120,7 +130,7 @@ impl Line {
             self.lanes.get(&turn.client).and_then(Lane::front).is_some_and(|front| front.is_lost(now))
         };
         let client = self.order.iter().take(LOOK_MAX).find(lost)?.client;
-        self.pop_of(client)
+        self.take_of(client, Lane::discard)
     }
 
     pub(super) fn oldest(&self) -> Option<Instant> {

@@ -7,6 +7,8 @@
 //! All three are fair queueing in virtual time (Goyal, Vin, Cheng: Start-time Fair Queuing, 1996) rather than deficit
 //! round robin, which has the same shares: a round robin needs a quantum, and jobs from 1 µs to 60 s have none that
 //! is not either far too small for some or a long wait for others.
+//!
+//! What needs more memory than is free is passed over by what needs less, but not for ever: see [`PASSED_OVER_MAX`].
 
 mod class;
 mod lane;
@@ -39,6 +41,15 @@ pub(crate) enum Taken<T> {
     Lost(Batch),
 }
 
+/// A line that has been passed over for long enough: the memory that it needs is kept for it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    since: Instant,
+    class: Class,
+    /// Of its line.
+    place: usize,
+}
+
 /// CPU time that was charged by estimate and is now known.
 pub(crate) struct Settlement {
     client: Arc<Client>,
@@ -50,6 +61,12 @@ pub(crate) struct Settlement {
 
 /// Even work that is estimated as nothing counts, so that nobody can hold the others off for ever.
 const COST_MIN: Duration = Duration::from_micros(1);
+
+/// For how long work that it is the turn of may be passed over for want of memory. Then nothing else that needs memory
+/// is begun in either class until it fits; what needs none goes on.
+///
+/// Long enough for ordinary work to pack the memory well, short against the deadlines of those who wait.
+const PASSED_OVER_MAX: Duration = Duration::from_millis(100);
 
 /// What a batch is charged when it is taken.
 fn cost(batch: &Batch) -> Duration {
@@ -93,7 +110,14 @@ impl Schedule {
         self.class_to_fill(batch.class).put_back(batch);
     }
 
-    fn class(&mut self, class: Class) -> &mut ClassQueue {
+    fn class(&self, class: Class) -> &ClassQueue {
+        match class {
+            Class::Interactive => &self.interactive,
+            Class::Batch => &self.batch,
+        }
+    }
+
+    fn class_mut(&mut self, class: Class) -> &mut ClassQueue {
         match class {
             Class::Interactive => &mut self.interactive,
             Class::Batch => &mut self.batch,
@@ -103,7 +127,7 @@ impl Schedule {
     /// A class that had nothing to do starts level with the one that was served last: it has saved nothing up.
     fn class_to_fill(&mut self, class: Class) -> &mut ClassQueue {
         let now = self.now;
-        let queue = self.class(class);
+        let queue = self.class_mut(class);
         if queue.is_empty() {
             queue.spent = queue.spent.max(now);
         }
@@ -122,19 +146,63 @@ impl Schedule {
         {
             return Some(Taken::Lost(lost));
         }
+        let mut claimed = false;
+        for Claim { class, place, .. } in self.claims(now) {
+            match self.class_mut(class).take_early(place, now, &mut reserve) {
+                Ok(taken) => return Some(self.took(taken, now)),
+                Err(Shortage::Memory) => {
+                    claimed = true;
+                    break;
+                }
+                // Memory would not help it.
+                Err(Shortage::Concurrency) => {}
+            }
+        }
+        let mut reserve = |batch: &Batch| match claimed && batch.work_bytes() > 0 {
+            true => Err(Shortage::Memory),
+            false => reserve(batch),
+        };
         let (first, second) = match self.interactive.spent <= self.batch.spent {
             true => (&mut self.interactive, &mut self.batch),
             false => (&mut self.batch, &mut self.interactive),
         };
-        let (taken, served_from) =
-            first.take(now, &mut reserve).or_else(|| second.take(now, &mut reserve))?;
+        let taken = match first.take(now, &mut reserve) {
+            Some(taken) => taken,
+            None => {
+                let taken = second.take(now, &mut reserve)?;
+                if let (Taken::Job(batch, _), _) = &taken
+                    && batch.work_bytes() > 0
+                {
+                    first.pass_over_short(now);
+                }
+                taken
+            }
+        };
+        Some(self.took(taken, now))
+    }
+
+    /// Notes what is about to be taken, and from where its class was served.
+    fn took<T>(&mut self, (taken, served_from): (Taken<T>, Duration), now: Instant) -> Taken<T> {
         self.now = self.now.max(served_from);
         if let Taken::Job(batch, _) = &taken
             && let Some(since) = batch.oldest()
         {
             self.standing.took(now.saturating_duration_since(since), now);
         }
-        Some(taken)
+        taken
+    }
+
+    /// Who has been passed over for long enough, the longest first.
+    fn claims(&self, now: Instant) -> Vec<Claim> {
+        let of = |class: Class| {
+            let passed_over = self.class(class).passed_over();
+            passed_over.map(move |(since, place)| Claim { since, class, place })
+        };
+        let all = of(Class::Interactive).chain(of(Class::Batch));
+        let is_due = |claim: &Claim| now.saturating_duration_since(claim.since) >= PASSED_OVER_MAX;
+        let mut claims: Vec<Claim> = all.filter(is_due).collect();
+        claims.sort_unstable();
+        claims
     }
 
     /// The same for a batch that has come when nothing else waits: it need not stand in line. One for which `reserve`
@@ -172,13 +240,28 @@ impl Schedule {
     /// What was charged by estimate is charged as it was used.
     pub(crate) fn settle(&mut self, settlement: &Settlement, used: Duration) {
         let Settlement { client, class, weight, charged } = settlement;
-        let class = self.class(*class);
+        let class = self.class_mut(*class);
         class.spent = (class.spent + used * *weight).saturating_sub(*charged * *weight);
         class.settle(client, *charged, used);
     }
 
     /// Whether [`Schedule::take`] would find something.
-    pub(crate) fn any(&self, now: Instant, mut fits: impl FnMut(&Batch) -> bool) -> bool {
+    pub(crate) fn any(&self, now: Instant, mut fits: impl FnMut(&Batch) -> Result<(), Shortage>) -> bool {
+        let mut claimed = false;
+        for Claim { class, place, .. } in self.claims(now) {
+            match self.class(class).fits(place, now, &mut fits) {
+                Ok(()) => return true,
+                Err(Shortage::Memory) => {
+                    claimed = true;
+                    break;
+                }
+                Err(Shortage::Concurrency) => {}
+            }
+        }
+        let mut fits = |batch: &Batch| match claimed && batch.work_bytes() > 0 {
+            true => Err(Shortage::Memory),
+            false => fits(batch),
+        };
         [&self.interactive, &self.batch].into_iter().any(|class| class.any(now, &mut fits))
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use fastrand::Rng;
 
 use super::*;
-use crate::dispatch::{Budget, Failure, ReplyBox};
+use crate::dispatch::{Budget, Failure, Newcomer, ReplyBox};
 
 const WORK_BYTES_MAX: u64 = 1024;
 
@@ -58,7 +58,34 @@ fn every_job_is_answered_once_and_nothing_stays_behind() {
         bridge.submit(batch);
         assert_eq!(bridge.backlog.drains_in(1), SECOND.cpu, "seed {seed}");
         bridge.fail_waiting(&Failure::drain_over());
+        let _pending: Vec<_> = [1, 2].map(|id| submit_single(&bridge, &settings, id)).into();
+        assert_eq!(
+            restricted_wait(&bridge, &settings),
+            SECOND.cpu,
+            "seed {seed}: one of two is about to run"
+        );
+        bridge.fail_waiting(&Failure::drain_over());
     }
+}
+
+fn submit_single(bridge: &Bridge, settings: &Arc<Settings>, id: u64) -> PendingReplies {
+    let wanted = Wanted { entry: SINGLE, estimate: SECOND, ..Wanted::interactive(id) };
+    let (batch, pending, _) = batch(bridge, settings, &[wanted]);
+    bridge.submit(batch);
+    pending
+}
+
+/// How long another job of the operation of which only one may run would wait, with any number of workers.
+fn restricted_wait(bridge: &Bridge, settings: &Settings) -> Duration {
+    bridge.backlog.wait(&Newcomer {
+        client: &client(bridge, 1),
+        class: Class::Interactive,
+        cpu: SECOND.cpu,
+        restricted: Some((OperationIndex(1), 1)),
+        workers: 1000,
+        batch_share: settings.queue.batch_share,
+        now: Instant::now(),
+    })
 }
 
 const SECOND: Estimate = Estimate { cpu: Duration::from_secs(1), ..COSTLESS };

@@ -212,6 +212,7 @@ fn what_does_not_fit_the_memory_left_is_passed_over_and_taken_when_it_does() {
         |first| {
             if seen.borrow().is_empty() {
                 seen.borrow_mut().push(1);
+                woken.set(0);
                 assert_eq!(bridge.budget.work_bytes(), 640);
                 // A second worker, while the first is at work: only the light job fits.
                 assert!(bridge.places.claim());
@@ -332,6 +333,37 @@ fn many_that_cannot_run_hide_none_that_can() {
         || {},
     );
     assert_eq!(seen, [1000], "the second worker runs what it may beside the first");
+    assert_eq!(bridge.waiting_jobs(), 0);
+}
+
+#[test]
+fn of_many_needs_the_next_that_can_run_is_found_in_the_order_of_turns() {
+    let bridge = bridge();
+    // A line for each need: what fits is light, and stands behind all that does not.
+    let needs = (0..60).map(|n| 600 + 7 * n).chain([400, 300]);
+    let wanted = needs.enumerate().map(|(n, work_bytes)| {
+        let cpu = MS * u32::try_from(n + 1).unwrap();
+        let estimate = Estimate { cpu, work_bytes, ..COSTLESS };
+        Wanted { estimate, client: 100 + u32::try_from(n).unwrap(), ..Wanted::interactive(n as u64) }
+    });
+    let _pending = submit_all(&bridge, wanted);
+    let seen = std::cell::RefCell::new(Vec::new());
+    assert!(bridge.places.claim());
+    bridge.activation(
+        |batch| {
+            if batch.work_bytes() > 600 && seen.borrow().is_empty() {
+                assert!(bridge.places.claim());
+                let beside = |beside: Batch| {
+                    seen.borrow_mut().push(beside.first().unwrap().0.id);
+                    answer_all(beside)
+                };
+                bridge.activation(beside, || {});
+            }
+            answer_all(batch)
+        },
+        || {},
+    );
+    assert_eq!(*seen.borrow(), [61], "what fits beside the first, although it came last");
     assert_eq!(bridge.waiting_jobs(), 0);
 }
 
@@ -493,6 +525,95 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
     assert_eq!(wait(), Duration::ZERO);
     bridge.fail_waiting(&Failure::drain_over());
     assert_eq!(wait(), Duration::ZERO);
+}
+
+#[test]
+fn restricted_work_that_was_withdrawn_makes_nobody_wait() {
+    let bridge = bridge();
+    let settings = settings();
+    let single = |id| Wanted { entry: SINGLE, ..wanted(1, id, 1000 * MS) };
+    let hungry = |id| {
+        let estimate = Estimate { cpu: 1000 * MS, work_bytes: 600, ..COSTLESS };
+        Wanted { estimate, ..Wanted::interactive(id) }
+    };
+    for (operation, likes) in [(SINGLE, [1, 2, 3, 4].map(single)), (FREE, [1, 2, 3, 4].map(hungry))] {
+        let mut pending = Vec::new();
+        let stops = likes.map(|like| {
+            let (batch, replies, stops) = batch(&bridge, &settings, &[like]);
+            bridge.submit(batch);
+            pending.push(replies);
+            stops[0].clone()
+        });
+        let newcomer = client(&bridge, 1);
+        let wait = || {
+            bridge.backlog.wait(&Newcomer {
+                client: &newcomer,
+                class: Class::Interactive,
+                cpu: 1000 * MS,
+                restricted: Some((OperationIndex(u16::try_from(operation).unwrap()), 1)),
+                workers: 8,
+                batch_share: settings.queue.batch_share,
+                now: Instant::now(),
+            })
+        };
+        assert_eq!(wait(), 3000 * MS, "the first of the four is about to be taken");
+        stops[0].raise();
+        stops[1].raise();
+        assert_eq!(wait(), 1000 * MS, "the first of the two that are left is about to be taken");
+        stops[2].raise();
+        stops[3].raise();
+        assert_eq!(wait(), Duration::ZERO);
+        bridge.fail_waiting(&Failure::drain_over());
+        assert_eq!(wait(), Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_client_that_cancelled_much_does_not_fall_behind_for_it() {
+    let bridge = bridge();
+    let settings = settings();
+    // All of one client: what it gives up is what it has least of afterwards.
+    let mut pending = Vec::new();
+    let mut submit = |wanted: Wanted| {
+        let (mut batch, replies) = empty_batch(&bridge, &settings, wanted);
+        batch.take_slot(&bridge.admission, 10_000).unwrap();
+        let stop = batch.push(admitted(&bridge, wanted), Instant::now());
+        bridge.submit(batch);
+        pending.push(replies);
+        stop
+    };
+    let cancelled: Vec<_> = (1..=50).map(|id| submit(wanted(1, id, 100 * MS))).collect();
+    let _long = submit(wanted(1, 1000, 100 * MS));
+    (2001..=2500).for_each(|id| drop(submit(wanted(1, id, MS / 2))));
+    cancelled.iter().for_each(StopFlag::raise);
+    let order = order(&bridge);
+    let short_before = order.iter().take_while(|id| **id != 1000).filter(|id| **id > 2000).count();
+    assert!((195..=201).contains(&short_before), "{short_before} of 0.5 ms before one of 100 ms");
+}
+
+#[test]
+fn what_was_put_back_is_charged_once() {
+    let bridge = bridge();
+    let mut pending = submit_all(&bridge, [wanted(1, 1, MS / 2)]);
+    pending.extend(submit_all(&bridge, (1000..1020).map(|id| wanted(1, id, 2 * MS))));
+    pending.extend(submit_all(&bridge, (2..=40).map(|id| wanted(1, id, MS / 2))));
+    assert!(bridge.places.claim());
+    let (mut n_put_back, mut order) = (0, Vec::new());
+    bridge.activation(
+        |batch| {
+            let (job, _) = batch.first().unwrap();
+            if job.id == 1 && n_put_back < 10 {
+                n_put_back += 1;
+                bridge.put_back(batch);
+                return Duration::ZERO;
+            }
+            order.push(job.id);
+            answer_all(batch)
+        },
+        || {},
+    );
+    let short_before = order.iter().take_while(|id| **id < 1000).count();
+    assert_eq!(short_before, 4, "as much as the first long one: {order:?}");
 }
 
 #[test]

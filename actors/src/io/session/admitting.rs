@@ -247,15 +247,19 @@ impl Session {
         }
     }
 
-    /// Gives those whose hold is over to the workers.
+    /// Gives those whose hold is over to the workers, unless the queue would make them too late.
     pub(crate) fn release(&mut self, now: Instant) {
         if self.held.peek().is_none_or(|held| held.until > now) {
             return;
         }
         let mut turn = self.begin_turn(now);
         while self.held.peek().is_some_and(|held| held.until <= now) {
-            if let Some(held) = self.held.pop() {
-                let Waiting { settings, class, request, .. } = *held.waiting;
+            if let Some(Held { waiting, .. }) = self.held.pop() {
+                if let Err(failure) = self.world.released(&waiting, self.client(), now) {
+                    self.answer_if_open(waiting.id(), &failure);
+                    continue;
+                }
+                let Waiting { settings, class, request, .. } = *waiting;
                 self.enqueue(&mut turn, Some(&settings), class, request);
             }
         }
