@@ -16,6 +16,9 @@ use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 /// still in the intake cannot be next, however light.
 const MOVES_MAX: usize = 4096;
 
+/// Batches that may be taken as they came while each of them is light: some milliseconds at most.
+const FEW: usize = 64;
+
 /// What a worker does with what it takes.
 pub(crate) trait Hands {
     /// Runs a batch; says how much CPU time it used.
@@ -111,14 +114,16 @@ impl Bridge {
         if schedule.is_empty()
             && let Some(batch) = arrived.next()
         {
-            // Alone, as most are while the workers keep up.
-            if self.intake.is_empty() {
+            // Alone or nearly so, as most are while the workers keep up.
+            if self.intake.is_empty() || self.are_few_and(&batch) {
                 passed = schedule.pass(batch, now, |batch| self.budget.try_reserve(batch));
             } else {
                 schedule.push(batch);
             }
         }
-        arrived.for_each(|batch| schedule.push(batch));
+        if passed.is_none() {
+            arrived.for_each(|batch| schedule.push(batch));
+        }
         let taken =
             passed.or_else(|| schedule.take(now, |batch| self.budget.try_reserve(batch))).or_else(|| {
                 if schedule.is_empty() {
@@ -137,6 +142,12 @@ impl Bridge {
         self.leaves(batch);
         self.taken.fetch_add(1, Ordering::Relaxed);
         Some(taken)
+    }
+
+    /// Whether a batch that came first need not be compared with those behind it: it is light, and so few are they that
+    /// the next heavy one is come to in a moment.
+    fn are_few_and(&self, first: &Batch) -> bool {
+        first.is_light() && self.waiting.load(Ordering::Relaxed) <= FEW
     }
 
     /// The workers are another number from now on, and what they may use is. The caller then wakes as many as there

@@ -83,7 +83,7 @@ impl<'a> Bag<'a> {
     pub(crate) fn post(&mut self) {
         if self.letters.len() < 2 {
             // One alone is quicker by itself.
-            return self.letters.drain(..).for_each(Letter::deliver);
+            return self.letters.pop().into_iter().for_each(Letter::deliver);
         }
         if let Err(mpsc::error::SendError(letters)) = self.post.0.send(std::mem::take(&mut self.letters)) {
             // The I/O world ends.

@@ -633,3 +633,17 @@ fn a_job_that_cannot_end_in_time_is_given_up_before_it_is_started() {
     );
     assert_eq!(lost, [true, false]);
 }
+
+#[test]
+fn a_few_light_batches_are_taken_as_they_came_and_many_are_shared() {
+    let place_of_the_last = |n_before: u64, cpu: Duration| {
+        let bridge = bridge();
+        let others = (1..=n_before).map(|id| wanted(1, id, cpu));
+        let _pending = submit_all(&bridge, others.chain([wanted(2, 1000, cpu)]));
+        order(&bridge).iter().position(|id| *id == 1000).unwrap()
+    };
+    let light = MS / 100;
+    assert_eq!(place_of_the_last(20, light), 20, "nobody waits for long");
+    assert!(place_of_the_last(500, light) <= 1);
+    assert!(place_of_the_last(20, MS) <= 1, "these are not light");
+}
