@@ -252,6 +252,7 @@ impl Supervisor {
                     let metrics = &self.world.metrics;
                     overrun::look(metrics, metrics.started_at.elapsed());
                     tidy.look(self.world.workers.bridge.taken());
+                    self.world.workers.forget_old(Instant::now());
                 }
                 Some(ended) = self.listeners.join_next() => {
                     if !self.restart(ended) {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use windlass_protocol::FailureCode;
 use windlass_tests::raw::{self, Raw};
-use windlass_tests::{Daemon, Gate};
+use windlass_tests::{Daemon, Gate, http};
 
 /// Jobs of an operation that ran, and those that shared what another came to.
 fn ran_and_shared(status: &Value, operation: &str) -> (u64, u64) {
@@ -61,6 +61,52 @@ fn cancel_of_one_does_not_cancel_the_others() {
     }
     let status = daemon.wait_for_status("all are out", |status| status["queue"]["admitted"] == 0);
     assert_eq!(ran_and_shared(&status, "spin"), (1, 1), "{status}");
+}
+
+/// With `queue.max_wait` below what the work takes.
+fn leader_and_follower() -> (Daemon, Raw, Raw) {
+    let daemon = Daemon::start(&[
+        ("operations.spin.coalesce", "true"),
+        ("cpu.threads", "2"),
+        ("queue.max_wait", "300ms"),
+    ]);
+    let [mut leader, mut follower] = [(); 2].map(|()| Raw::open(daemon.host_port()));
+    leader.send(&raw::work(1, "spin", &[("for", "1s")], b""));
+    daemon.wait_until_running("spin", 1);
+    follower.send(&raw::work(1, "spin", &[("for", "1s")], b""));
+    daemon.wait_for_status("it waits beside the leader", |status| {
+        status["queue"]["admitted"] == 2 && status["queue"]["waiting"] == 0
+    });
+    (daemon, leader, follower)
+}
+
+#[test]
+fn who_waits_beside_a_run_waits_for_no_worker() {
+    let (daemon, mut leader, mut follower) = leader_and_follower();
+    let by_http = std::thread::spawn({
+        let address = daemon.http().to_owned();
+        move || http::ask(&address, "POST /v1/call/spin?for=1s", b"").status
+    });
+    daemon.wait_for_status("so does one who came by HTTP", |status| {
+        status["queue"]["admitted"] == 3 && status["queue"]["waiting"] == 0
+    });
+    for connection in [&mut leader, &mut follower] {
+        assert_eq!(connection.frame().unwrap().failure(), None);
+    }
+    assert_eq!(by_http.join().unwrap(), 200);
+    assert_eq!(ran_and_shared(&daemon.status(), "spin"), (1, 2));
+}
+
+#[test]
+fn who_waited_beside_a_run_that_came_to_nothing_is_not_refused_for_it() {
+    let (daemon, mut leader, mut follower) = leader_and_follower();
+    let mut clock = Raw::open(daemon.host_port());
+    clock.send(&raw::work(1, "echo", &[("delay", "400ms")], b""));
+    assert_eq!(clock.frame().unwrap().failure(), None, "more than queue.max_wait has passed");
+    leader.send(&raw::cancel(1));
+    assert_eq!(leader.frame().unwrap().failure().map(|(code, ..)| code), Some(FailureCode::CANCELLED));
+    assert_eq!(follower.frame().unwrap().failure(), None);
+    assert_eq!(ran_and_shared(&daemon.status(), "spin"), (1, 0));
 }
 
 #[test]

@@ -4,11 +4,11 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use windlass_protocol::FailureCode;
 use windlass_protocol::client::pipelined::Client;
 use windlass_protocol::client::{
     Address, Addresses, Backoff, CallError, Options, Request, Retry, RetryBudget, blocking,
 };
+use windlass_protocol::{FailureCode, Header};
 use windlass_tests::raw::{self, Raw};
 use windlass_tests::{Daemon, Gate, PATIENCE, windlass};
 
@@ -40,9 +40,14 @@ fn dead() -> (TcpListener, Address) {
 /// A daemon whose only worker is busy and whose queue is full: whatever else comes is refused, until the connection
 /// cancels its first request.
 fn saturated() -> (Daemon, Raw) {
+    saturated_for("20s")
+}
+
+/// The same for so long at most, a quarter of which is what it says to those whom it refuses.
+fn saturated_for(time: &str) -> (Daemon, Raw) {
     let daemon = Daemon::start(&[("cpu.threads", "1"), ("queue.capacity", "1")]);
     let mut occupant = Raw::open(daemon.host_port());
-    occupant.send(&raw::work(1, "spin", &[("for", "20s")], b""));
+    occupant.send(&raw::work(1, "spin", &[("for", time)], b""));
     daemon.wait_until_running("spin", 1);
     occupant.send(&raw::work(2, "spin", &[("for", "1ms")], b""));
     daemon.wait_for_status("its queue is full", |status| status["queue"]["waiting"] == 1);
@@ -76,6 +81,83 @@ async fn a_refused_call_is_done_when_there_is_room() {
     });
     occupant.send(&raw::cancel(1));
     assert_eq!(call.await.unwrap().unwrap().body.len(), 64);
+}
+
+/// Frees the daemon once it has refused one `hash`, and sees that it has nothing to do then.
+fn free_after_a_refusal(daemon: &Daemon, occupant: &mut Raw) {
+    daemon.wait_for_status("it is refused", |status| status["requests"]["hash"]["overloaded"] == 1);
+    occupant.send(&raw::cancel(1));
+    daemon.wait_for_status("there is room", |status| status["queue"]["admitted"] == 0);
+}
+
+/// The daemon is idle for all of that time; who came too early would be served too early. Three ways to call, each
+/// with a daemon of its own.
+#[test]
+fn a_refused_call_comes_again_when_the_daemon_says_and_not_before() {
+    let deadline = Duration::from_secs(60);
+    let hash = || Request::new("hash").body("abc").deadline(deadline);
+    let patient = || Options { attempts_max: 2, ..options() };
+    let pipelined = |address: Address| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let client = Client::connect(address, patient()).await.unwrap();
+            client.call(&hash()).await.unwrap().body.len()
+        })
+    };
+    let blocking = |address: Address| {
+        blocking::Client::connect(address, patient()).unwrap().call(&hash()).unwrap().body.len()
+    };
+    let program = |address: Address| {
+        let arguments = ["call", "hash", "--retries", "1", "--deadline", "60s"];
+        windlass(&address.to_string(), &arguments, b"abc").ok().text().trim_end().len()
+    };
+    let ways: [&(dyn Fn(Address) -> usize + Sync); 3] = [&pipelined, &blocking, &program];
+    std::thread::scope(|scope| {
+        for way in ways {
+            scope.spawn(move || {
+                let (daemon, mut occupant) = saturated_for("8s");
+                // What waits and runs does not change, so that everybody is told the same.
+                occupant.send(&raw::work(3, "echo", &[], b""));
+                let refused = occupant.frame().unwrap();
+                let told = windlass_protocol::Failure::decode(&refused.header).unwrap().retry_after.unwrap();
+                assert!(told > 1000, "{told} ms: long enough to see who does not wait");
+                let address = address(&daemon);
+                let call = scope.spawn(move || {
+                    let began = std::time::Instant::now();
+                    let length = way(address);
+                    (length, began.elapsed())
+                });
+                free_after_a_refusal(&daemon, &mut occupant);
+                let (length, took) = call.join().unwrap();
+                assert_eq!(length, 64);
+                assert!(took >= Duration::from_millis(told), "{took:?} although told {told} ms");
+                assert_eq!(seen(&daemon, "hash", None), 2, "refused once, and served once");
+            });
+        }
+    });
+}
+
+/// It was worked on until there was no room for its result: once more would be the same work again.
+#[test]
+fn what_was_started_and_refused_is_not_tried_again() {
+    const HELD: usize = 800_000;
+    let daemon = Daemon::start(&[("queue.memory", "2MiB"), ("limits.body", "1MiB")]);
+    let mut client = blocking::Client::connect(address(&daemon), options()).unwrap();
+    let small = client.call(&Request::new("compress").body(vec![0; HELD])).unwrap().body;
+    let mut occupant = Raw::open(daemon.host_port());
+    for id in [1, 2] {
+        occupant.send(&raw::work(id, "echo", &[("delay", "25s")], &[7; HELD]));
+    }
+    daemon.wait_for_status("the memory is held", |status| {
+        status["queue"]["held_bytes"].as_u64() >= Some(2 * HELD as u64) && status["bytes"]["in"] == 3 * HELD
+    });
+    let request = Request::new("decompress").body(small.clone()).retry(Retry::Pure);
+    let error = client.call(&request).err().expect("there is no room");
+    assert!(is_overloaded(&error) && !error.is_retry_safe(), "{error}");
+    assert_eq!(seen(&daemon, "decompress", None), 1);
+    let ran = windlass(daemon.address(), &["call", "decompress", "--retries", "3"], &small);
+    assert_eq!(ran.status, Some(75), "{}", ran.stderr);
+    assert_eq!(seen(&daemon, "decompress", None), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

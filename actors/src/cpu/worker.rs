@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::coalesce::Boarding;
+use super::coalesce::{Boarding, Kept};
 use super::digest::{Digest, digest};
 use super::workers::Workers;
 use crate::dispatch::{Answer, Bag, Batch, Cost, Failure, Hands, Job, StopFlag};
@@ -272,8 +272,9 @@ impl Leading<'_> {
         // Those who are queued, or were just taken by another worker, come by in a moment.
         let kept = (bridge.waiting_jobs() > 0 || bridge.places.awake() > 1).then(|| {
             // Only while there is plenty of room.
-            let limit = batch.settings.queue.memory_bytes_max / 8;
-            bridge.admission.hold(output.0.len() as u64, limit).ok().map(|held| (output.clone(), held))
+            let queue = &batch.settings.queue;
+            let held = bridge.admission.hold(output.0.len() as u64, queue.memory_bytes_max / 8).ok()?;
+            Some(Kept { output: output.clone(), held, wait_max: queue.wait_max })
         });
         self.has_arrived.set(true);
         self.workers.flights.land(&self.digest, kept.flatten(), ended_at)
@@ -285,8 +286,10 @@ impl Drop for Leading<'_> {
         if self.has_arrived.get() {
             return;
         }
+        let now = Instant::now();
         // Each is put back in front of the others.
-        for follower in self.workers.flights.land(&self.digest, None, Instant::now()).into_iter().rev() {
+        for mut follower in self.workers.flights.land(&self.digest, None, now).into_iter().rev() {
+            follower.unboard(now);
             self.workers.bridge.put_back(follower);
             // This worker takes only one of them.
             self.workers.bridge.budget.note_passed_over();

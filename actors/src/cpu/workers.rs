@@ -1,7 +1,7 @@
 //! The CPU world as the rest of the daemon sees it: the bridge, and behind it the pool in force.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -64,6 +64,11 @@ impl Workers {
     /// How long the workers need for all that waits and runs.
     pub(crate) fn drain_in(&self) -> Duration {
         self.bridge.backlog.drains_in(self.bridge.places.limit())
+    }
+
+    /// Forgets what is kept for requests that cannot wait any more. Never waits itself; to be called now and then.
+    pub(crate) fn forget_old(&self, now: Instant) {
+        self.flights.forget_old(now);
     }
 
     /// This pool is in force from now on. The one before it finishes what it runs and takes nothing more.

@@ -42,6 +42,10 @@ struct Flags {
     owner: Option<(Arc<Client>, Class)>,
 }
 
+/// Set while the run of another batch does the work of a batch's only job. It is the bit that says of the last job of a
+/// full batch that it was started: a batch of one has no such job, and in a full one all others are started by then.
+const BOARDED: u64 = 1 << (u64::BITS - 1);
+
 impl std::fmt::Debug for Flags {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Flags({:x})", self.word.load(Ordering::Relaxed))
@@ -86,12 +90,37 @@ impl StopFlag {
     #[must_use]
     pub(crate) fn start(&self) -> bool {
         let before = self.flags.word.fetch_or(self.started(), Ordering::AcqRel);
-        if before & (self.stop() | self.started()) == self.stop()
+        self.count_left(before);
+        before & self.stop() == 0
+    }
+
+    /// The only job of its batch does not wait for a worker any more, because another one does its work.
+    pub(crate) fn board(&self) {
+        let before = self.flags.word.fetch_or(BOARDED, Ordering::AcqRel);
+        self.count_left(before);
+    }
+
+    /// It waits again.
+    fn unboard(&self) {
+        let before = self.flags.word.fetch_and(!BOARDED, Ordering::AcqRel);
+        if before & self.stop() != 0 {
+            // As if it were withdrawn now.
+            self.count_withdrawn(before & !(BOARDED | self.stop()));
+        }
+    }
+
+    /// Whether its work is done by the run of another job.
+    pub(crate) fn is_boarded(&self) -> bool {
+        self.flags.word.load(Ordering::Acquire) & (self.started() | BOARDED) == BOARDED
+    }
+
+    /// Withdrawn work that does not wait any more.
+    fn count_left(&self, before: u64) {
+        if before & (self.stop() | self.started() | BOARDED) == self.stop()
             && let Some((client, class)) = &self.flags.owner
         {
             client.withdrawn_has_left(self.withdrawn(*class));
         }
-        before & self.stop() == 0
     }
 
     fn withdrawn(&self, class: Class) -> Withdrawn {
@@ -100,7 +129,7 @@ impl StopFlag {
 
     /// Work that will not be started is no work that anybody has to wait for.
     fn count_withdrawn(&self, before: u64) {
-        if before & (self.stop() | self.started()) == 0
+        if before & (self.stop() | self.started() | BOARDED) == 0
             && let Some((client, class)) = &self.flags.owner
         {
             client.withdraws(self.withdrawn(*class));
@@ -124,7 +153,7 @@ pub(crate) struct Job {
     pub(crate) entry: usize,
     pub(crate) arguments: Arguments,
     pub(crate) input: Input,
-    /// When it was given to the bridge, after its body had arrived and any hold was over.
+    /// When it was given to the bridge, after its body had arrived and any hold was over, or began to wait again.
     pub(crate) queued_at: Instant,
     pub(crate) deadline: Instant,
     pub(crate) cost: Cost,
@@ -387,6 +416,21 @@ impl Batch {
     /// It runs from now on.
     pub(super) fn occupy(&mut self, occupied: Occupied) {
         self.occupied = Some(occupied);
+    }
+
+    /// The run of another batch does the work of its only job from now on.
+    pub(crate) fn board(&mut self) {
+        debug_assert!(self.jobs.len() == 1, "what may be shared travels alone");
+        self.vacate();
+        self.jobs.iter().for_each(|job| job.stop.board());
+    }
+
+    /// That run came to nothing: the job waits again, from `now` on, as if it had come then.
+    pub(crate) fn unboard(&mut self, now: Instant) {
+        for job in &mut self.jobs {
+            job.queued_at = now;
+            job.stop.unboard();
+        }
     }
 
     /// It does not run any more, or not yet again.

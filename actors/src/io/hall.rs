@@ -259,26 +259,24 @@ impl Ticket {
         let hall = Arc::clone(&request.hall);
         let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
         add(&hall.world.metrics.bytes_in, input.len() as u64);
-        let (crossed, mut pending) = match hand_over(&hall, waiting, input, length).await {
+        let (mut crossed, mut pending) = match hand_over(&hall, waiting, input, length).await {
             Ok(crossed) => crossed,
             Err(failure) => return request.refuse(failure),
         };
         let stops_when_dropped = RaisedWhenDropped(crossed.stop.clone());
         let mut phase = hall.phase();
-        let mut overdue_at = crossed.overdue_at;
         let answer = loop {
             tokio::select! {
                 biased;
                 replies = &mut pending => break replies.and_then(Replies::into_only),
                 () = reached(&mut phase, Phase::Over) => return request.refuse(Failure::drain_over()),
-                () = wait_until(overdue_at) => {
+                () = wait_until(crossed.overdue_at) => {
                     let now = Instant::now();
                     if let Some(failure) = crossed.overdue(now) {
                         hall.world.workers.wake();
                         return request.refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
                     }
-                    // A worker was quicker; it is the one to answer.
-                    overdue_at = None;
+                    // A worker was quicker, or works for another that asks the same.
                 }
             }
         };

@@ -19,13 +19,19 @@ pub(crate) struct Crossed {
     pub(crate) stop: StopFlag,
     pub(crate) queued_at: Instant,
     pub(crate) deadline: Instant,
-    /// When it has waited for too long; `None` once a worker was found to have started it.
+    /// When to ask whether it has waited for too long; `None` once a worker was found to have started it.
     pub(crate) overdue_at: Option<Instant>,
 }
 
 impl Crossed {
-    /// The answer to a request that is overdue, unless a worker has started it; from now on none will.
-    pub(crate) fn overdue(&self, now: Instant) -> Option<Failure> {
+    /// The answer to a request that is overdue, unless a worker has started it; from now on none will. While its work
+    /// is done by the run of another request only the deadline counts.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Option<Failure> {
+        if now < self.deadline && self.stop.is_boarded() {
+            self.overdue_at = Some(self.deadline);
+            return None;
+        }
+        self.overdue_at = None;
         let waited = now.saturating_duration_since(self.queued_at);
         self.stop.withdraw().then(|| match self.deadline <= now {
             true => Failure::expired(waited),
@@ -86,7 +92,6 @@ impl Inflight {
         for open in &mut self.open {
             let Place::There(crossed) = &mut open.place else { continue };
             if crossed.overdue_at.is_some_and(|at| at <= now) {
-                crossed.overdue_at = None;
                 overdue.extend(crossed.overdue(now).map(|failure| (open.id, failure)));
             }
         }
@@ -194,6 +199,22 @@ mod tests {
         assert!(!stops[1].is_raised(), "what runs goes on");
         assert_eq!(inflight.overdue_at(), Some(later));
         assert_eq!(inflight.len(), 2);
+    }
+
+    #[test]
+    fn who_waits_beside_the_run_of_another_is_overdue_at_its_deadline_alone() {
+        let now = Instant::now();
+        let deadline = now + std::time::Duration::from_secs(60);
+        let stop = StopFlag::default();
+        stop.board();
+        let mut inflight = Inflight::default();
+        inflight.insert(1, Asked::UNKNOWN);
+        inflight.crossed(1, Crossed { deadline, ..waiting(stop.clone(), now) });
+        assert!(inflight.take_overdue(now).is_empty());
+        assert_eq!(inflight.overdue_at(), Some(deadline));
+        let (_, failure) = inflight.take_overdue(deadline).pop().expect("it is overdue");
+        assert_eq!(failure.code, windlass_protocol::FailureCode::DEADLINE_EXCEEDED);
+        assert!(!stop.start());
     }
 
     #[test]

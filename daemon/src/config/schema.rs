@@ -426,7 +426,8 @@ fn of_operation(declaration: &Declaration) -> Vec<Key> {
             Kind::Switch,
             Some("false".to_owned()),
             "Identical requests in flight, by operation, parameters and body, run once and are all answered with the \
-             result. Costs a digest of every body. Never for operations with secrets, which do not have this key."
+             result: those that came before it was there, never a later one. Costs a digest of every body. Never for \
+             operations with secrets, which do not have this key."
                 .to_owned(),
         ));
     }

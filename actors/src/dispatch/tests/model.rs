@@ -22,6 +22,7 @@ fn every_job_is_answered_once_and_nothing_stays_behind() {
         let mut answered: BTreeMap<u64, usize> = BTreeMap::new();
         let mut n_submitted = 0;
         let mut stops = Vec::new();
+        let mut boarded = Vec::new();
         for _ in 0..rng.usize(1..40) {
             if rng.bool() && bridge.admission.slots() < 40 {
                 let wanted = random_batch(&mut rng, &mut n_submitted);
@@ -32,12 +33,14 @@ fn every_job_is_answered_once_and_nothing_stays_behind() {
             } else if rng.bool() && !stops.is_empty() {
                 cancel(&stops, &mut rng);
             } else {
-                run_some(&bridge, &mut rng);
+                run_some(&bridge, &mut rng, &mut boarded);
+                land(&bridge, &mut rng, &mut boarded);
             }
             hear(&mut replies, &mut answered);
         }
-        while bridge.waiting_jobs() > 0 {
-            run_some(&bridge, &mut rng);
+        while bridge.waiting_jobs() > 0 || !boarded.is_empty() {
+            run_some(&bridge, &mut rng, &mut boarded);
+            land(&bridge, &mut rng, &mut boarded);
         }
         hear(&mut replies, &mut answered);
         let all: Vec<(u64, usize)> = answered.into_iter().collect();
@@ -121,9 +124,25 @@ fn random_batch(rng: &mut Rng, n_submitted: &mut u64) -> Vec<Wanted> {
         .collect()
 }
 
+/// The runs that others wait beside end, with a result for them or without one.
+fn land(bridge: &Bridge, rng: &mut Rng, boarded: &mut Vec<Batch>) {
+    if rng.bool() {
+        return;
+    }
+    let has_result = rng.bool();
+    for mut batch in boarded.drain(..) {
+        if has_result {
+            answer_all(batch);
+        } else {
+            batch.unboard(Instant::now());
+            bridge.put_back(batch);
+        }
+    }
+}
+
 /// One activation that sometimes answers a part and puts the rest back, sometimes drops what it has, and sometimes
-/// is joined by a second one.
-fn run_some(bridge: &Bridge, rng: &mut Rng) {
+/// leaves a job to the run of another.
+fn run_some(bridge: &Bridge, rng: &mut Rng, boarded: &mut Vec<Batch>) {
     if !bridge.places.claim() {
         return;
     }
@@ -132,6 +151,11 @@ fn run_some(bridge: &Bridge, rng: &mut Rng) {
         |mut batch| {
             assert!(bridge.budget.work_bytes() <= WORK_BYTES_MAX);
             let used = Duration::from_micros(rng.borrow_mut().u64(..8000));
+            if batch.len() == 1 && rng.borrow_mut().u8(..5) == 0 {
+                batch.board();
+                boarded.push(batch);
+                return used;
+            }
             while let Some(job) = batch.next() {
                 batch.answer(done(job));
                 let choice = rng.borrow_mut().u8(..10);

@@ -528,6 +528,36 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
 }
 
 #[test]
+fn work_that_is_withdrawn_while_another_run_does_it_is_not_counted_out_twice() {
+    let bridge = bridge();
+    let settings = settings();
+    let [follower, next] = [1, 2].map(|id| batch(&bridge, &settings, &[wanted(1, id, 1000 * MS)]));
+    bridge.submit(follower.0);
+    let waits = || bridge.backlog.waiting(Class::Interactive);
+    let mut boarded = None;
+    assert!(bridge.places.claim());
+    bridge.activation(
+        |mut batch| {
+            batch.board();
+            boarded = Some(batch);
+            Duration::ZERO
+        },
+        || {},
+    );
+    bridge.submit(next.0);
+    assert_eq!(waits(), 1000 * MS);
+    assert!(follower.2[0].is_boarded());
+    assert!(follower.2[0].withdraw(), "it has not been started");
+    assert_eq!(waits(), 1000 * MS, "nothing of it waits");
+    let mut batch = boarded.unwrap();
+    batch.unboard(Instant::now());
+    bridge.put_back(batch);
+    assert_eq!(waits(), 1000 * MS, "nobody waits for what is back in the queue");
+    bridge.fail_waiting(&Failure::drain_over());
+    assert_eq!(waits(), Duration::ZERO);
+}
+
+#[test]
 fn restricted_work_that_was_withdrawn_makes_nobody_wait() {
     let bridge = bridge();
     let settings = settings();
