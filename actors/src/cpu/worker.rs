@@ -143,7 +143,7 @@ impl Worker {
             operation: entry.index,
             since: clock.since_start,
             estimate: job.cost.cpu,
-            client: batch.client.key,
+            client: batch.client().key,
         });
         let Job { id, arguments, mut input, deadline, cost, mut held, ref stop, .. } = job;
         let input_bytes = input.len() as u64;

@@ -7,14 +7,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crossbeam_utils::CachePadded;
 use thiserror::Error;
 
 /// The counters. The limits come with each request from the settings that it is admitted under, so that a reload
 /// binds new grants only.
+///
+/// Slots are freed by workers, bytes by the I/O world: in one cache line they would wait for each other.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
-    slots: AtomicUsize,
-    held_bytes: AtomicU64,
+    slots: CachePadded<AtomicUsize>,
+    held_bytes: CachePadded<AtomicU64>,
     arriving_bytes: AtomicU64,
 }
 

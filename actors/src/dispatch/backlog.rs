@@ -4,7 +4,6 @@
 //! these counters to refuse at once what could only be refused later.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -188,7 +187,7 @@ impl Backlog {
 
     /// A batch has come to wait.
     pub(super) fn batch_enters(&self, batch: &Batch) {
-        batch.client.enters(batch.class, batch.cpu());
+        batch.client().enters(batch.class, batch.cpu());
         self.batches.waiting.fetch_add(1, Ordering::Relaxed);
         if let Some(restricted) = self.restricted_by(batch) {
             restricted.waiting.add(batch.cpu());
@@ -198,7 +197,7 @@ impl Backlog {
 
     /// A batch was taken, or answered where it was.
     pub(super) fn batch_leaves(&self, batch: &Batch) {
-        batch.client.leaves(batch.class, batch.cpu());
+        batch.client().leaves(batch.class, batch.cpu());
         self.batches.waiting.fetch_sub(1, Ordering::Relaxed);
         if let Some(restricted) = self.restricted_by(batch) {
             restricted.waiting.subtract(batch.cpu());
@@ -214,15 +213,28 @@ impl Backlog {
         self.restricted.get(usize::from(operation?.0))
     }
 
-    /// A batch is run; it counts until this is dropped.
-    pub(super) fn runs(self: &Arc<Self>, batch: &Batch) -> Running {
+    /// A batch is run; it counts until [`Backlog::has_run`].
+    pub(super) fn runs(&self, batch: &Batch) -> Running {
         let restricted = batch.restricted().map(|entry| entry.index);
-        let running = Running { backlog: Arc::clone(self), cpu: batch.cpu(), restricted };
+        let running = Running { cpu: batch.cpu(), restricted };
         self.running.fetch_add(nanos(running.cpu), Ordering::Relaxed);
-        for batches in running.batches() {
+        for batches in self.batches(running.restricted) {
             batches.running.fetch_add(1, Ordering::Relaxed);
         }
         running
+    }
+
+    /// It does not run any more.
+    pub(super) fn has_run(&self, running: &Running) {
+        self.running.fetch_sub(nanos(running.cpu), Ordering::Relaxed);
+        for batches in self.batches(running.restricted) {
+            batches.running.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn batches(&self, restricted: Option<OperationIndex>) -> impl Iterator<Item = &Batches> {
+        let restricted = self.restricted(restricted);
+        [&self.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
     }
 
     /// Estimated CPU time of what waits in a class.
@@ -334,31 +346,17 @@ fn divided(cpu: Duration, by: usize) -> Duration {
     cpu / u32::try_from(by.max(1)).unwrap_or(u32::MAX)
 }
 
-/// Work on a worker.
+/// Work on a worker, as it is counted.
+#[must_use]
 pub(super) struct Running {
-    backlog: Arc<Backlog>,
     cpu: Duration,
     restricted: Option<OperationIndex>,
 }
 
-impl Running {
-    fn batches(&self) -> impl Iterator<Item = &Batches> {
-        let restricted = self.backlog.restricted(self.restricted);
-        [&self.backlog.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.backlog.running.fetch_sub(nanos(self.cpu), Ordering::Relaxed);
-        for batches in self.batches() {
-            batches.running.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::dispatch::ClientKey;
 

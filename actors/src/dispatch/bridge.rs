@@ -181,7 +181,7 @@ impl Bridge {
                     Taken::Job(mut batch, permit) => {
                         let settlement = Settlement::of(&batch);
                         let running = self.backlog.runs(&batch);
-                        batch.occupy(Occupied { _permit: permit, _running: running });
+                        batch.occupy(Occupied { _permit: permit, running });
                         let used = hands.run(batch);
                         ended = Some((settlement, used));
                     }

@@ -41,18 +41,21 @@ impl Budget {
             }
             None => None,
         };
-        // From here on the permit gives back what was taken.
-        let mut permit = RunPermit { budget: Arc::clone(self), work_bytes: 0, operation };
         let work_bytes = batch.work_bytes();
+        if operation.is_none() && work_bytes == 0 {
+            return Ok(RunPermit(None));
+        }
+        // From here on the permit gives back what was taken.
+        let mut taken = Taken { budget: Arc::clone(self), work_bytes: 0, operation };
         if work_bytes > 0 {
             self.work_bytes
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| {
                     self.has_room(now, work_bytes).then(|| now.saturating_add(work_bytes))
                 })
                 .map_err(|_| Shortage::Memory)?;
-            permit.work_bytes = work_bytes;
+            taken.work_bytes = work_bytes;
         }
-        Ok(permit)
+        Ok(RunPermit(Some(taken)))
     }
 
     /// What [`Budget::try_reserve`] would say, without reserving anything.
@@ -125,14 +128,16 @@ pub(crate) enum Shortage {
     Memory,
 }
 
-/// What a running batch occupies; freed when dropped.
-pub(crate) struct RunPermit {
+/// What a running batch occupies, if it is anything besides its worker; freed when dropped.
+pub(crate) struct RunPermit(#[allow(dead_code, reason = "held for its drop")] Option<Taken>);
+
+struct Taken {
     budget: Arc<Budget>,
     work_bytes: u64,
     operation: Option<OperationIndex>,
 }
 
-impl Drop for RunPermit {
+impl Drop for Taken {
     fn drop(&mut self) {
         if self.work_bytes > 0 {
             self.budget.work_bytes.fetch_sub(self.work_bytes, Ordering::SeqCst);

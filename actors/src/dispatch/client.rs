@@ -45,6 +45,11 @@ impl Client {
         Arc::new(Self { key, backlog: Arc::clone(backlog), waiting, n_waiting, next, refused })
     }
 
+    /// Where its work is counted with that of all.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
     /// Whether a request of this class was refused lately for how long it would have waited.
     pub(crate) fn was_refused(&self, class: Class) -> bool {
         self.refused[class as usize].load(Ordering::Relaxed) > 0

@@ -39,12 +39,18 @@ pub(crate) struct StopFlag {
 struct Flags {
     word: AtomicU64,
     /// Whose work it is; none for operations that run without a daemon.
-    owner: Option<(Arc<Client>, Class)>,
+    owner: Option<Owner>,
 }
 
 /// Set while the run of another batch does the work of a batch's only job. It is the bit that says of the last job of a
 /// full batch that it was started: a batch of one has no such job, and in a full one all others are started by then.
 const BOARDED: u64 = 1 << (u64::BITS - 1);
+
+/// Whose work a batch is.
+struct Owner {
+    client: Arc<Client>,
+    class: Class,
+}
 
 impl std::fmt::Debug for Flags {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,7 +123,7 @@ impl StopFlag {
     /// Withdrawn work that does not wait any more.
     fn count_left(&self, before: u64) {
         if before & (self.stop() | self.started() | BOARDED) == self.stop()
-            && let Some((client, class)) = &self.flags.owner
+            && let Some(Owner { client, class }) = &self.flags.owner
         {
             client.withdrawn_has_left(self.withdrawn(*class));
         }
@@ -130,7 +136,7 @@ impl StopFlag {
     /// Work that will not be started is no work that anybody has to wait for.
     fn count_withdrawn(&self, before: u64) {
         if before & (self.stop() | self.started() | BOARDED) == 0
-            && let Some((client, class)) = &self.flags.owner
+            && let Some(Owner { client, class }) = &self.flags.owner
         {
             client.withdraws(self.withdrawn(*class));
         }
@@ -235,7 +241,6 @@ impl Job {
 /// Dropping a batch answers every job in it that has no answer yet; that is the safety net, not a way to end one.
 pub(crate) struct Batch {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) client: Arc<Client>,
     pub(crate) class: Class,
     /// Largest answer that the connection can carry, bytes.
     pub(crate) output_bytes_max: u64,
@@ -261,7 +266,7 @@ pub(crate) struct Batch {
 /// daemon that has ended the work.
 pub(super) struct Occupied {
     pub(super) _permit: RunPermit,
-    pub(super) _running: Running,
+    pub(super) running: Running,
 }
 
 impl Batch {
@@ -273,10 +278,9 @@ impl Batch {
         output_bytes_max: u64,
     ) -> (Self, PendingReplies) {
         let (reply, pending) = reply_channel();
-        let flags = Flags { word: AtomicU64::new(0), owner: Some((Arc::clone(&client), class)) };
+        let flags = Flags { word: AtomicU64::new(0), owner: Some(Owner { client, class }) };
         let batch = Self {
             settings,
-            client,
             class,
             output_bytes_max,
             cpu: Duration::ZERO,
@@ -292,6 +296,12 @@ impl Batch {
             occupied: None,
         };
         (batch, pending)
+    }
+
+    /// Whose work it is. Kept with the flags, which both worlds have anyway.
+    pub(crate) fn client(&self) -> &Arc<Client> {
+        let owner = self.flags.owner.as_ref();
+        &owner.expect("the flags of a batch are made with an owner").client
     }
 
     /// Whether a job fits beside what is in the batch. A job that may have to wait for memory or for others of its
@@ -435,7 +445,9 @@ impl Batch {
 
     /// It does not run any more, or not yet again.
     pub(crate) fn vacate(&mut self) {
-        self.occupied = None;
+        if let Some(occupied) = self.occupied.take() {
+            self.client().backlog().has_run(&occupied.running);
+        }
     }
 
     /// Whether none of its jobs will be started.

@@ -54,7 +54,7 @@ impl ClassQueue {
     }
 
     fn line_to_fill(&mut self, batch: &Batch) -> &mut Line {
-        let client = &batch.client;
+        let client = batch.client();
         // It has saved nothing up while it had nothing to do, and not much while none of its work could run; what it
         // had too much of is remembered.
         let waits = self.lines.iter().any(|line| line.has(client));
@@ -171,16 +171,16 @@ impl ClassQueue {
     /// Charges a batch that did not stand in line; where the class stood before.
     pub(super) fn pass(&mut self, batch: &Batch) -> Duration {
         let served_from = self.spent;
-        batch.client.set_next(self.class, batch.client.next(self.class).max(self.clock));
+        batch.client().set_next(self.class, batch.client().next(self.class).max(self.clock));
         self.charge(batch);
         served_from
     }
 
     fn charge(&mut self, batch: &Batch) {
         let cost = cost(batch);
-        let start = batch.client.next(self.class);
-        batch.client.set_next(self.class, start.saturating_add(nanos(cost)));
-        self.reorder(&batch.client);
+        let start = batch.client().next(self.class);
+        batch.client().set_next(self.class, start.saturating_add(nanos(cost)));
+        self.reorder(batch.client());
         // The clock also goes on by half of what each client's share of this is, so that clients who come, ask once
         // and go do not hold off for ever one who stays.
         let n_lanes = self.lines.iter().map(Line::n_lanes).sum::<usize>() as u64 + 1;

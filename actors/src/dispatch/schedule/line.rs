@@ -61,8 +61,8 @@ impl Line {
     }
 
     fn change(&mut self, batch: Batch, add: impl FnOnce(&mut Lane, Batch)) {
-        let key = batch.client.key;
-        let next = batch.client.next(self.class);
+        let key = batch.client().key;
+        let next = batch.client().next(self.class);
         let spare = &mut self.spare;
         let lane = self.lanes.entry(key).or_insert_with(|| spare.pop().unwrap_or_default());
         add(lane, batch);
@@ -120,7 +120,7 @@ impl Line {
                 self.spare.push(lane);
             }
         } else {
-            Self::order(&mut self.order, lane, client, batch.client.next(self.class));
+            Self::order(&mut self.order, lane, client, batch.client().next(self.class));
         }
         Some(batch)
     }

@@ -91,7 +91,7 @@ impl Settlement {
             Class::Interactive => 1,
             Class::Batch => batch.settings.queue.batch_share.get() - 1,
         };
-        Self { client: Arc::clone(&batch.client), class: batch.class, weight, charged: cost(batch) }
+        Self { client: Arc::clone(batch.client()), class: batch.class, weight, charged: cost(batch) }
     }
 }
 

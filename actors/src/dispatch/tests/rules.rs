@@ -124,7 +124,7 @@ fn order_of(bridge: &Bridge, used: impl Fn(ClientKey, Duration) -> Duration) -> 
     assert!(bridge.places.claim());
     bridge.activation(
         |mut batch| {
-            let used = used(batch.client.key, batch.cpu());
+            let used = used(batch.client().key, batch.cpu());
             while let Some(job) = batch.next() {
                 ids.push(job.id);
                 batch.answer(done(job));
@@ -441,7 +441,7 @@ fn clients_who_come_once_and_go_do_not_hold_off_one_who_stays() {
     // Behind each that is run another has come, of a client that was never seen before; eight always wait.
     bridge.activation(
         |batch| {
-            let staying = batch.client.key == ClientKey::Uid(1);
+            let staying = batch.client().key == ClientKey::Uid(1);
             n_staying += usize::from(staying);
             if n_staying < 10 && n_passing < 10_000 {
                 for _ in 0..if n_passing == 0 { 8 } else { 1 } {

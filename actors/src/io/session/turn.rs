@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::Guard;
+
 use super::Session;
 use super::known::Known;
 use crate::dispatch::{Batch, PendingReplies};
@@ -15,7 +17,7 @@ const INFOS_MAX: u8 = 16;
 /// One turn of a connection.
 pub(crate) struct Turn {
     /// In force for all requests of the turn.
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Guard<Arc<Settings>>,
     /// When its bytes were read.
     pub(crate) now: Instant,
     /// The requests that will cross the bridge together, and where their answers will come.
@@ -65,7 +67,7 @@ impl Row {
 impl Session {
     /// What one read delivered is about to be taken apart.
     pub(crate) fn begin_turn(&self, now: Instant) -> Turn {
-        let settings = self.world.settings.load_full();
+        let settings = self.world.settings.load();
         Turn {
             settings,
             now,
