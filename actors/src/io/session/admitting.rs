@@ -1,16 +1,14 @@
 //! Requests: what their head asks, and what becomes of the body.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use windlass_protocol::limits::SKIP_BYTES_MAX;
-use windlass_protocol::{
-    DecodeError, FLAG_MORE, FailureCode, Header, PRIORITY_INTERACTIVE, Prefix, Subject, Terms,
-};
+use windlass_protocol::{DecodeError, FLAG_MORE, FailureCode, Prefix, Subject};
 use zeroize::Zeroizing;
 
-use super::known::Wanted;
+use super::known::{Terms, Wanted};
 use super::{Session, Stage, Turn};
 use crate::dispatch::{Admitted, Batch, Class, Failure, PendingReplies};
 use crate::io::admit::{Arrival, Ask, Granted, Task, Waiting};
@@ -119,14 +117,9 @@ impl Session {
     }
 
     /// Understands a header. What the one before it in this turn asked for is not looked up again.
-    fn read<'h>(
-        &self,
-        turn: &mut Turn,
-        header: &'h [u8],
-        body_bytes: u64,
-    ) -> Result<(Wanted, Terms<'h>), DecodeError> {
-        if let Some((wanted, rest)) = turn.known.find(header, body_bytes) {
-            return Ok((wanted, Terms::decode(rest)?));
+    fn read(&self, turn: &mut Turn, header: &[u8], body_bytes: u64) -> Result<(Wanted, Terms), DecodeError> {
+        if let Some((wanted, terms)) = turn.known.find(header, body_bytes)? {
+            return Ok((wanted, terms));
         }
         let (subject, subject_bytes) = Subject::decode(header)?;
         let terms = Terms::decode(&header[subject_bytes..])?;
@@ -134,7 +127,7 @@ impl Session {
         let asked = match &task {
             Ok(task) => {
                 let asked = turn.settings.catalogue.entries()[task.entry].index.into();
-                turn.known.note(&header[..subject_bytes], body_bytes, asked, task);
+                turn.known.note(header, subject_bytes, &terms, body_bytes, asked, task);
                 asked
             }
             Err(_) => self.world.asked(subject.operation),
@@ -148,11 +141,11 @@ impl Session {
         turn: &Turn,
         prefix: Prefix,
         task: Task,
-        terms: &Terms<'_>,
+        terms: &Terms,
         body: Arrival,
     ) -> Result<Granted, Failure> {
         let unsupported = |message: String| Err(Failure::refused(FailureCode::UNSUPPORTED, message));
-        if let Some(number) = terms.extensions.must_understand() {
+        if let Some(number) = terms.must_understand {
             return unsupported(format!("extension {number} must be understood, and this daemon does not"));
         }
         if prefix.flags & FLAG_MORE != 0 {
@@ -162,9 +155,9 @@ impl Session {
         }
         let ask = Ask {
             id: prefix.id,
-            deadline: terms.deadline.map(Duration::from_millis),
+            deadline: terms.deadline,
             client: self.client(),
-            class: if terms.priority == PRIORITY_INTERACTIVE { Class::Interactive } else { Class::Batch },
+            class: terms.class,
             body,
             received_at: turn.now,
             in_flight: self.inflight.len(),
