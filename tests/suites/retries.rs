@@ -152,7 +152,7 @@ fn what_was_started_and_refused_is_not_tried_again() {
         status["queue"]["held_bytes"].as_u64() >= Some(2 * HELD as u64) && status["bytes"]["in"] == 3 * HELD
     });
     let request = Request::new("decompress").body(small.clone()).retry(Retry::Pure);
-    let error = client.call(&request).err().expect("there is no room");
+    let error = client.call(&request).map(drop).expect_err("there is no room");
     assert!(is_overloaded(&error) && !error.is_retry_safe(), "{error}");
     assert_eq!(seen(&daemon, "decompress", None), 1);
     let ran = windlass(daemon.address(), &["call", "decompress", "--retries", "3"], &small);
