@@ -7,8 +7,8 @@
 use windlass_protocol::{Kind, KindNumber, PREFACE, PREFIX_BYTES, Prefix, Violation};
 use zeroize::Zeroizing;
 
-/// Bodies that are read where they stay: copying less costs less than a read of their own.
-pub(crate) const IN_PLACE_BYTES_MIN: usize = 16 * 1024;
+/// Bodies that are read where they stay. Of smaller ones a read delivers several, which cross the bridge together.
+const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
 
 /// Largest frame that is expected after another of its size. Of larger ones the part that is copied is small.
 const EXPECTED_BYTES_MAX: usize = 4 << 20;
@@ -16,6 +16,9 @@ const EXPECTED_BYTES_MAX: usize = 4 << 20;
 /// Room behind a body. A read that leaves some of it has emptied the socket, which saves asking it again; one that
 /// fills it has the head of the next request.
 const SPARE_BYTES: usize = 256;
+
+/// What the memory of a body that was read with its head may have besides the body, in front of it and behind it, each.
+const BESIDES_BYTES_MAX: usize = 2 * SPARE_BYTES;
 
 /// Reads one connection's bytes.
 pub(crate) struct Inbound<B> {
@@ -200,14 +203,15 @@ impl<B> Inbound<B> {
         (self.expected > 0 && self.at_boundary()).then(|| self.expected as usize + SPARE_BYTES)
     }
 
-    /// How long the head is that `ahead` begins with, if what was read is a request that was expected: the memory is
-    /// as large as it needs, and no larger.
+    /// How long the head is that `ahead` begins with, if what was read is a request as it was expected: the memory is
+    /// as large as it needs, and hardly larger.
     pub(crate) fn expected_head(&self, ahead: &Vec<u8>) -> Option<usize> {
-        let prefix = Prefix::peek(ahead).filter(|_| self.at_boundary())?;
+        let prefix = Prefix::peek(ahead)?;
         let is_request = matches!(prefix.check(), Ok(KindNumber::Known(Kind::Work)));
         let head_len = PREFIX_BYTES + usize::from(prefix.header_len);
+        let is_here = head_len <= ahead.len() && head_len <= BESIDES_BYTES_MAX;
         let spare = ahead.capacity().checked_sub(head_len + prefix.body_len as usize)?;
-        (is_request && head_len <= ahead.len() && (1..=2 * SPARE_BYTES).contains(&spare)).then_some(head_len)
+        (is_request && is_here && (1..=BESIDES_BYTES_MAX).contains(&spare)).then_some(head_len)
     }
 
     /// Takes what was read ahead for the body that is awaited since its head was taken apart, which is the first
@@ -402,3 +406,6 @@ fn looks_like_http(bytes: &[u8]) -> bool {
     let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     letters > 0 && bytes.get(letters) == Some(&b' ')
 }
+
+#[cfg(test)]
+mod tests;
