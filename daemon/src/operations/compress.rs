@@ -404,7 +404,7 @@ mod tests {
             let mut area = ZstdArea::new();
             area.0.reset(ResetDirective::SessionAndParameters).unwrap();
             let mut encoder = zstd::stream::write::Encoder::with_context(io::sink(), &mut area.0);
-            encoder.set_parameter(zstd::zstd_safe::CParameter::CompressionLevel(level)).unwrap();
+            encoder.set_parameter(CParameter::CompressionLevel(level)).unwrap();
             encoder.set_pledged_src_size(Some(length as u64)).unwrap();
             encoder.write_all(&input).unwrap();
             encoder.finish().unwrap();
