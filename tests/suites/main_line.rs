@@ -39,6 +39,62 @@ fn requests_that_follow_hello_at_once_are_all_answered() {
 }
 
 #[test]
+#[allow(clippy::cast_possible_truncation, reason = "any byte will do")]
+fn large_bodies_in_a_row_come_back_as_they_were_whatever_is_between_them() {
+    const SIZES: [usize; 14] = [
+        70_000,
+        70_000,
+        70_001,
+        100,
+        70_000,
+        70_000,
+        69_000,
+        40_000,
+        1 << 20,
+        1 << 20,
+        65_536,
+        65_536,
+        5 << 20,
+        70_000,
+    ];
+    let daemon = Daemon::start(&[]);
+    let mut connection = raw::Raw::open(daemon.host_port());
+    let mut bytes = Vec::new();
+    let mut sent = Vec::new();
+    for (id, size) in (1..).zip(SIZES) {
+        let body: Vec<u8> = (0..size).map(|index| ((index % 251) as u64 ^ id) as u8).collect();
+        // Alone, so that nothing of the next one lies behind it; and closely behind each other.
+        if id % 3 > 0 {
+            connection.send(&raw::work(100 + id, "echo", &[], &body));
+            let frame = connection.frame().unwrap();
+            assert!(frame.id == 100 + id && frame.body == body, "{size} bytes: {:?}", frame.failure());
+        }
+        bytes.extend(raw::work(200 + 2 * id, "echo", &[], &body));
+        bytes.extend(raw::work(
+            201 + 2 * id,
+            "password-verify",
+            &[("hash", "$2b$")],
+            &body[..size.min(4096)],
+        ));
+        sent.push((200 + 2 * id, body));
+    }
+    bytes.extend(raw::close());
+    let mut writer = connection.stream().try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        use std::io::Write;
+        bytes.chunks(100_003).for_each(|chunk| writer.write_all(chunk).unwrap());
+    });
+    let mut replies: Vec<_> =
+        connection.rest().into_iter().filter(|frame| frame.kind == Kind::Reply).collect();
+    writing.join().unwrap();
+    replies.sort_unstable_by_key(|frame| frame.id);
+    assert_eq!(replies.len(), sent.len());
+    for (frame, (id, body)) in replies.iter().zip(&sent) {
+        assert!(frame.id == *id && frame.body == *body, "request {id} of {} bytes", body.len());
+    }
+}
+
+#[test]
 fn an_unknown_operation_is_named_with_those_there_are() {
     let daemon = Daemon::start(&[]);
     let mut connection = raw::Raw::open(daemon.host_port());

@@ -1,10 +1,24 @@
 //! Bytes in, frames out: an incremental reader that knows no socket.
 //!
 //! A frame that lies whole in what was read is handed on without a copy. Only a head that is cut off is kept, and a
-//! body that is still arriving is read into the memory that the worker will use.
+//! body that is still arriving is read into the memory that the worker will use. After one large request another one
+//! is expected, and read into such memory with its head before it.
 
 use windlass_protocol::{Kind, KindNumber, PREFACE, PREFIX_BYTES, Prefix, Violation};
 use zeroize::Zeroizing;
+
+/// Bodies that are read where they stay. Of smaller ones a read delivers several, which cross the bridge together.
+const IN_PLACE_BYTES_MIN: usize = 32 * 1024;
+
+/// Largest frame that is expected after another of its size. Of larger ones the part that is copied is small.
+const EXPECTED_BYTES_MAX: usize = 4 << 20;
+
+/// Room behind a body. A read that leaves some of it has emptied the socket, which saves asking it again; one that
+/// fills it has the head of the next request.
+const SPARE_BYTES: usize = 256;
+
+/// What the memory of a body that was read with its head may have besides the body, in front of it and behind it, each.
+const BESIDES_BYTES_MAX: usize = 2 * SPARE_BYTES;
 
 /// Reads one connection's bytes.
 pub(crate) struct Inbound<B> {
@@ -17,6 +31,8 @@ pub(crate) struct Inbound<B> {
     aside: Vec<u8>,
     /// Whether `partial` was handed out as an item and is to be forgotten.
     handed_out: bool,
+    /// Bytes of the last request's frame, if the next one like it is to be read in place; else 0.
+    expected: u32,
 }
 
 /// What the next byte belongs to.
@@ -38,18 +54,46 @@ pub(crate) struct Arriving<B> {
     body_len: usize,
 }
 
-/// The memory of a body, of exactly its length.
+/// The memory of a body, little more than its length.
 pub(crate) enum Body {
-    Open(Vec<u8>),
+    /// Begins at `from`; before it is the head that it was read with.
+    Open {
+        bytes: Vec<u8>,
+        from: usize,
+    },
     Secret(Zeroizing<Vec<u8>>),
 }
 
 impl Body {
-    pub(crate) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+    fn bytes_mut(&mut self) -> &mut Vec<u8> {
         match self {
-            Self::Open(bytes) => bytes,
+            Self::Open { bytes, .. } => bytes,
             Self::Secret(bytes) => bytes,
         }
+    }
+}
+
+impl<B> Arriving<B> {
+    /// Bytes of the body that are here.
+    fn here(&self) -> usize {
+        match &self.body {
+            Body::Open { bytes, from } => bytes.len() - from,
+            Body::Secret(bytes) => bytes.len(),
+        }
+    }
+
+    fn missing(&self) -> usize {
+        self.body_len - self.here()
+    }
+
+    /// The memory of the body, with room for all that is missing.
+    fn with_room(&mut self) -> &mut Vec<u8> {
+        let missing = self.missing();
+        let bytes = self.body.bytes_mut();
+        if bytes.capacity() - bytes.len() < missing {
+            bytes.reserve_exact(missing + SPARE_BYTES);
+        }
+        bytes
     }
 }
 
@@ -94,6 +138,7 @@ impl<B> Inbound<B> {
             frame_bytes_max,
             aside: Vec::new(),
             handed_out: false,
+            expected: 0,
         }
     }
 
@@ -104,10 +149,9 @@ impl<B> Inbound<B> {
             && self.aside.is_empty()
     }
 
-    /// Keeps what was read but not taken apart; it comes before whatever is read next.
+    /// Keeps what was read but not taken apart, after what was kept before; it comes before whatever is read next.
     pub(crate) fn set_aside(&mut self, data: &[u8]) {
-        debug_assert!(self.aside.is_empty(), "nothing is read before it is taken");
-        self.aside = data.to_vec();
+        self.aside.extend_from_slice(data);
     }
 
     /// What was set aside, if anything.
@@ -126,28 +170,70 @@ impl<B> Inbound<B> {
         }
     }
 
-    /// The body whose bytes may be read straight from the socket, with how many are missing.
-    pub(crate) fn arriving(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+    /// The memory of a body that is to be read where it stays, with how much may be read into it: at least what is
+    /// missing, and a little of what follows, which [`Inbound::overrun`] gives back.
+    pub(crate) fn in_place(&mut self) -> Option<(&mut Vec<u8>, usize)> {
         match &mut self.state {
-            State::Body(arriving) => {
-                let body = arriving.body.bytes_mut();
-                let missing = arriving.body_len - body.len();
-                Some((body, missing))
+            State::Body(arriving) if arriving.missing() >= IN_PLACE_BYTES_MIN => {
+                let body = arriving.with_room();
+                let room = body.capacity() - body.len();
+                Some((body, room))
             }
             _ => None,
+        }
+    }
+
+    /// What was read into the memory of a body and comes after it.
+    pub(crate) fn overrun(&mut self) -> Vec<u8> {
+        match &mut self.state {
+            State::Body(arriving) => {
+                let over = arriving.here().saturating_sub(arriving.body_len);
+                let body = arriving.body.bytes_mut();
+                let end = body.len() - over;
+                let overrun = body[end..].to_vec();
+                body.truncate(end);
+                overrun
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// How much room to read the next request into, with its head, if it is expected to be as large as the last one.
+    pub(crate) fn expects(&self) -> Option<usize> {
+        (self.expected > 0 && self.at_boundary()).then(|| self.expected as usize + SPARE_BYTES)
+    }
+
+    /// How long the head is that `ahead` begins with, if what was read is a request as it was expected: the memory is
+    /// as large as it needs, and hardly larger.
+    pub(crate) fn expected_head(&self, ahead: &Vec<u8>) -> Option<usize> {
+        let prefix = Prefix::peek(ahead)?;
+        let is_request = matches!(prefix.check(), Ok(KindNumber::Known(Kind::Work)));
+        let head_len = PREFIX_BYTES + usize::from(prefix.header_len);
+        let is_here = head_len <= ahead.len() && head_len <= BESIDES_BYTES_MAX;
+        let spare = ahead.capacity().checked_sub(head_len + prefix.body_len as usize)?;
+        (is_request && is_here && (1..=BESIDES_BYTES_MAX).contains(&spare)).then_some(head_len)
+    }
+
+    /// Takes what was read ahead for the body that is awaited since its head was taken apart, which is the first
+    /// `head_len` bytes. Gives back what comes after the body.
+    ///
+    /// # Errors
+    ///
+    /// All of it, when no open body is awaited; what is behind the head has to be taken apart.
+    pub(crate) fn adopt(&mut self, ahead: Vec<u8>, head_len: usize) -> Result<Vec<u8>, Vec<u8>> {
+        match &mut self.state {
+            State::Body(Arriving { body: Body::Open { bytes, from }, .. }) if bytes.is_empty() => {
+                (*bytes, *from) = (ahead, head_len);
+                Ok(self.overrun())
+            }
+            _ => Err(ahead),
         }
     }
 
     /// What waits for the body that is arriving, and how much of it is missing.
     pub(crate) fn awaited(&self) -> Option<(&B, u64)> {
         match &self.state {
-            State::Body(arriving) => {
-                let here = match &arriving.body {
-                    Body::Open(bytes) => bytes.len(),
-                    Body::Secret(bytes) => bytes.len(),
-                };
-                Some((&arriving.waiting, (arriving.body_len - here) as u64))
-            }
+            State::Body(arriving) => Some((&arriving.waiting, arriving.missing() as u64)),
             _ => None,
         }
     }
@@ -157,17 +243,22 @@ impl<B> Inbound<B> {
         matches!(self.state, State::Body(Arriving { body: Body::Secret(_), .. }) | State::Skip(_))
     }
 
-    /// Waits for the body of the request handed out last.
-    pub(crate) fn arrive(&mut self, waiting: B, mut body: Body, body_len: usize) {
-        body.bytes_mut().reserve_exact(body_len);
+    /// Waits for the body of the request handed out last. The next read may bring memory for it, with its beginning
+    /// in it; see [`Inbound::adopt`].
+    pub(crate) fn arrive(&mut self, waiting: B, body: Body, prefix: Prefix) {
+        let body_len = prefix.body_len as usize;
+        let may_repeat = matches!(body, Body::Open { .. }) && body_len >= IN_PLACE_BYTES_MIN;
+        let frame_len = u32::try_from(prefix.frame_bytes()).ok();
+        self.expected =
+            frame_len.filter(|len| may_repeat && *len as usize <= EXPECTED_BYTES_MAX).unwrap_or(0);
         self.state = State::Body(Arriving { waiting, body, body_len });
     }
 
     /// Gives up the body that is arriving: what is missing of it will be skipped.
     pub(crate) fn abandon(&mut self) -> Option<B> {
         match std::mem::replace(&mut self.state, State::Head) {
-            State::Body(mut arriving) => {
-                self.skip((arriving.body_len - arriving.body.bytes_mut().len()) as u64);
+            State::Body(arriving) => {
+                self.skip(arriving.missing() as u64);
                 Some(arriving.waiting)
             }
             state => {
@@ -222,11 +313,13 @@ impl<B> Inbound<B> {
                     self.state = State::Head;
                 }
                 State::Body(arriving) => {
-                    let body = arriving.body.bytes_mut();
-                    let taken = data.len().min(arriving.body_len - body.len());
-                    body.extend_from_slice(&data[..taken]);
-                    *data = &data[taken..];
-                    if body.len() < arriving.body_len {
+                    let missing = arriving.missing();
+                    let taken = data.len().min(missing);
+                    if taken > 0 {
+                        arriving.with_room().extend_from_slice(&data[..taken]);
+                        *data = &data[taken..];
+                    }
+                    if taken < missing {
                         return Ok(None);
                     }
                     if let State::Body(arriving) = std::mem::replace(&mut self.state, State::Head) {
@@ -273,6 +366,7 @@ impl<B> Inbound<B> {
         };
         let whole_body = match kind {
             Kind::Work => data.split_at_checked(prefix.body_len as usize).map(|(body, rest)| {
+                self.expected = 0;
                 *data = rest;
                 body
             }),
@@ -312,3 +406,6 @@ fn looks_like_http(bytes: &[u8]) -> bool {
     let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
     letters > 0 && bytes.get(letters) == Some(&b' ')
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,11 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::dispatch::ClientKey;
@@ -61,28 +61,22 @@ impl Stream {
         }
     }
 
-    /// Reads straight into the memory behind `buffer`, at most as much as it has room for. 0 means the end.
+    /// Ready when there may be something to read.
+    pub(crate) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    /// Reads straight into the memory behind `buffer`, at most as much as it has room for. 0 means the end. A read that
+    /// leaves some of the room has taken all there was, and the next one does not ask the socket in vain.
     pub(crate) fn poll_read_buf(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut impl BufMut,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            let read = match self {
-                Self::Tcp(stream) => {
-                    ready!(stream.poll_read_ready(context))?;
-                    stream.try_read_buf(buffer)
-                }
-                Self::Unix(stream) => {
-                    ready!(stream.poll_read_ready(context))?;
-                    stream.try_read_buf(buffer)
-                }
-            };
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
-            }
-        }
+        pin!(self.read_buf(buffer)).poll(context)
     }
 
     /// Reads what the kernel holds ready, whether or not the runtime has heard of it. 0 means the end.

@@ -13,9 +13,13 @@ use windlass_actors::operation::{
     Arguments, Declaration, Estimate, Input, JobContext, Operation, OperationError, Output, Parameter,
     ParameterKind, Resultant, Secrecy, StopCheck, WorkArea,
 };
-use zstd::zstd_safe::{CCtx, ResetDirective};
+use zstd::zstd_safe::{CCtx, CParameter, ResetDirective};
 
-use super::{AREA_BYTES_KEPT_MAX, cpu_time};
+use super::{AREA_BYTES_KEPT_MAX, SMALL_STRETCH, cpu_time};
+
+/// What zstd does in one call without a look at the stop flag, by estimate: half of what one stretch may be, for
+/// machines that are slower than the estimate's.
+const ONE_CALL_MAX: Duration = SMALL_STRETCH.checked_div(2).expect("two is not zero");
 
 /// What is given to a compressor between two looks at the stop flag.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -162,21 +166,30 @@ fn failed(error: impl Into<io::Error>) -> OperationError {
     OperationError::Internal(format!("the compressor failed: {}", error.into()))
 }
 
+/// In one call, straight from the input into the output, where that is over in a moment; else the library copies what
+/// it is given in chunks, and what it makes of them, through buffers of its own.
 fn zstd_stream(
     level: u32,
     feed: &Feed<'_, '_>,
-    output: Vec<u8>,
+    mut output: Vec<u8>,
     area: &mut ZstdArea,
 ) -> Result<Vec<u8>, OperationError> {
     let code = |code| failed(io::Error::other(zstd::zstd_safe::get_error_name(code)));
-    area.0.reset(ResetDirective::SessionAndParameters).map_err(code)?;
-    let mut encoder = zstd::stream::write::Encoder::with_context(output, &mut area.0);
-    let level = i32::try_from(level).expect("levels are small");
-    encoder.set_parameter(zstd::zstd_safe::CParameter::CompressionLevel(level)).map_err(failed)?;
-    encoder.include_checksum(true).map_err(failed)?;
-    encoder.set_pledged_src_size(Some(feed.input.len() as u64)).map_err(failed)?;
-    feed.write_to(&mut encoder, CHUNK_BYTES)?;
-    let output = encoder.finish().map_err(failed)?;
+    let input_bytes = feed.input.len() as u64;
+    let context = &mut area.0;
+    context.reset(ResetDirective::SessionAndParameters).map_err(code)?;
+    let signed = i32::try_from(level).expect("levels are small");
+    context.set_parameter(CParameter::CompressionLevel(signed)).map_err(code)?;
+    context.set_parameter(CParameter::ChecksumFlag(true)).map_err(code)?;
+    if cpu_time(Duration::ZERO, input_bytes, picoseconds_per_byte("zstd", level)) <= ONE_CALL_MAX {
+        feed.stop.check()?;
+        context.compress2(&mut output, feed.input).map_err(code)?;
+    } else {
+        let mut encoder = zstd::stream::write::Encoder::with_context(output, context);
+        encoder.set_pledged_src_size(Some(input_bytes)).map_err(failed)?;
+        feed.write_to(&mut encoder, CHUNK_BYTES)?;
+        output = encoder.finish().map_err(failed)?;
+    }
     if area.bytes() > AREA_BYTES_KEPT_MAX {
         *area = ZstdArea::new();
     }
@@ -391,12 +404,36 @@ mod tests {
             let mut area = ZstdArea::new();
             area.0.reset(ResetDirective::SessionAndParameters).unwrap();
             let mut encoder = zstd::stream::write::Encoder::with_context(io::sink(), &mut area.0);
-            encoder.set_parameter(zstd::zstd_safe::CParameter::CompressionLevel(level)).unwrap();
+            encoder.set_parameter(CParameter::CompressionLevel(level)).unwrap();
             encoder.set_pledged_src_size(Some(length as u64)).unwrap();
             encoder.write_all(&input).unwrap();
             encoder.finish().unwrap();
             let estimated = work_bytes("zstd", level.cast_unsigned(), length as u64);
             assert!(area.bytes() <= estimated, "level {level}: {} over {estimated}", area.bytes());
+        }
+    }
+
+    #[test]
+    fn zstd_writes_the_same_kind_of_frame_in_one_call_and_in_many() {
+        let one_call_bytes_max = |level| {
+            let in_time = |bytes: u64| {
+                cpu_time(Duration::ZERO, bytes, picoseconds_per_byte("zstd", level)) <= ONE_CALL_MAX
+            };
+            (0..40).map(|log| 1_u64 << log).take_while(|bytes| in_time(*bytes)).last().unwrap()
+        };
+        for level in [1, 3, 19] {
+            let most = usize::try_from(one_call_bytes_max(level)).unwrap();
+            assert!(most >= 8 << 10, "level {level}: {most}");
+            for length in [0, 1, most, 2 * most] {
+                let input: Vec<u8> =
+                    b"the same input, nearly ".iter().copied().cycle().take(length).collect();
+                let output = compress("zstd", &level.to_string(), &input).unwrap().0;
+                // RFC 8878, 3.1.1.1.1: bit 2 says that a checksum follows.
+                assert_eq!(output[4] & 4, 4, "level {level}, {length} bytes");
+                let told = zstd::zstd_safe::get_frame_content_size(&output);
+                assert_eq!(told.unwrap(), Some(length as u64), "level {level}");
+                assert_eq!(zstd::decode_all(&*output).unwrap(), input, "level {level}");
+            }
         }
     }
 

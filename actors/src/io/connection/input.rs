@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BufMut;
@@ -13,7 +13,7 @@ use super::clock::Progress;
 use super::{Broken, Connection, InputSide};
 use crate::io::inbound::Item;
 use crate::io::parting::LINGER_BYTES_MAX;
-use crate::io::session::Verdict;
+use crate::io::session::{Turn, Verdict};
 
 /// What one read takes at most, and so the largest batch of requests that crosses the bridge together.
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -75,20 +75,19 @@ impl Connection {
             self.digest_read(&mut aside);
             return Poll::Ready(Ok(()));
         }
-        let read = match self.inbound.arriving() {
-            Some((body, missing)) if missing >= READ_BYTES_MAX => {
-                std::task::ready!(self.stream.poll_read_buf(context, &mut body.limit(missing)))?
+        match self.inbound.in_place() {
+            Some((body, room)) => {
+                match ready!(self.stream.poll_read_buf(context, &mut body.limit(room)))? {
+                    0 => self.end_of_input(),
+                    read => self.digest_in_place(read),
+                }
+                Poll::Ready(Ok(()))
             }
-            _ => return self.poll_frames(context),
-        };
-        let now = Instant::now();
-        if read == 0 {
-            self.end_of_input();
-        } else {
-            self.progress(read, now);
-            self.digest(&[], now);
+            None => match self.inbound.expects() {
+                Some(room) => self.poll_expected(context, room),
+                None => self.poll_frames(context),
+            },
         }
-        Poll::Ready(Ok(()))
     }
 
     pub(super) fn is_congested(&self) -> bool {
@@ -103,7 +102,7 @@ impl Connection {
     fn poll_frames(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
+            ready!(self.stream.poll_read(context, &mut buffer))?;
             if buffer.filled().is_empty() {
                 self.end_of_input();
             } else {
@@ -113,15 +112,57 @@ impl Connection {
         })
     }
 
+    /// Reads a request like the last one into memory of its own, which becomes its body's.
+    fn poll_expected(&mut self, context: &mut Context<'_>, room: usize) -> Poll<Result<(), Broken>> {
+        ready!(self.stream.poll_read_ready(context))?;
+        let mut ahead = Vec::with_capacity(room);
+        let read = ready!(self.stream.poll_read_buf(context, &mut (&mut ahead).limit(room)))?;
+        if read == 0 {
+            self.end_of_input();
+            return Poll::Ready(Ok(()));
+        }
+        match self.inbound.expected_head(&ahead) {
+            Some(head_len) => self.digest_expected(ahead, head_len),
+            None => self.digest_read(&mut ahead),
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Takes apart what one read delivered, and wipes it if there was a secret in it.
     fn digest_read(&mut self, read: &mut [u8]) {
         let now = Instant::now();
-        let begins_in_secret = self.inbound.may_be_secret();
         self.progress(read.len(), now);
-        self.digest(read, now);
-        if std::mem::take(&mut self.session.secret_read) || begins_in_secret || self.inbound.may_be_secret() {
-            read.zeroize();
-        }
+        let mut turn = self.session.begin_turn(now);
+        let completed = self.digest(&mut turn, read);
+        self.end_turn(turn, completed);
+    }
+
+    /// The same of a request whose body stays where it was read, with its head of so many bytes before it.
+    fn digest_expected(&mut self, ahead: Vec<u8>, head_len: usize) {
+        let now = Instant::now();
+        self.progress(ahead.len(), now);
+        let mut turn = self.session.begin_turn(now);
+        let mut completed = self.take_apart(&mut turn, &ahead[..head_len]);
+        completed |= match self.inbound.adopt(ahead, head_len) {
+            Ok(mut overrun) => self.digest(&mut turn, &mut overrun),
+            Err(mut ahead) => {
+                let completed = self.digest(&mut turn, &mut ahead[head_len..]);
+                // It is refused, or a secret.
+                ahead.zeroize();
+                completed
+            }
+        };
+        self.end_turn(turn, completed);
+    }
+
+    /// The same of what was read into the memory of a body.
+    fn digest_in_place(&mut self, read: usize) {
+        let now = Instant::now();
+        self.progress(read, now);
+        let mut turn = self.session.begin_turn(now);
+        let mut overrun = self.inbound.overrun();
+        let completed = self.digest(&mut turn, &mut overrun);
+        self.end_turn(turn, completed);
     }
 
     fn progress(&mut self, bytes: usize, now: Instant) {
@@ -131,11 +172,20 @@ impl Connection {
         }
     }
 
-    /// Takes apart what was read; what is in it goes over the bridge together.
-    fn digest(&mut self, mut data: &[u8], now: Instant) {
+    /// Takes apart what was read, and wipes it if there was a secret in it. Whether anything was complete.
+    fn digest(&mut self, turn: &mut Turn, read: &mut [u8]) -> bool {
+        let begins_in_secret = self.inbound.may_be_secret();
+        let completed = self.take_apart(turn, read);
+        if std::mem::take(&mut self.session.secret_read) || begins_in_secret || self.inbound.may_be_secret() {
+            read.zeroize();
+        }
+        completed
+    }
+
+    /// Takes apart what was read. Whether anything was complete.
+    fn take_apart(&mut self, turn: &mut Turn, mut data: &[u8]) -> bool {
         let mut completed = false;
-        let mut turn = self.session.begin_turn(now);
-        loop {
+        while !self.session.is_leaving() {
             if turn.is_congested(&self.session) || turn.is_over() {
                 self.inbound.set_aside(data);
                 break;
@@ -153,22 +203,25 @@ impl Connection {
                 Item::Preface => self.session.preface(),
                 Item::Work { prefix, header, body } => {
                     let is_here = body.is_some();
-                    match self.session.work(&mut turn, prefix, header, body) {
+                    match self.session.work(turn, prefix, header, body) {
                         Verdict::Awaited(waiting) => {
                             let body = self.session.body_for(&waiting);
-                            self.inbound.arrive(waiting, body, prefix.body_len as usize);
+                            self.inbound.arrive(waiting, body, prefix);
                         }
                         Verdict::Skip if !is_here => self.inbound.skip(u64::from(prefix.body_len)),
                         Verdict::Taken | Verdict::Skip => {}
                     }
                 }
-                Item::Frame(frame) => self.session.frame(&mut turn, frame),
-                Item::Arrived(arrived) => self.session.arrived(&mut turn, arrived.waiting, arrived.body),
-            }
-            if self.session.is_leaving() {
-                break;
+                Item::Frame(frame) => self.session.frame(turn, frame),
+                Item::Arrived(arrived) => self.session.arrived(turn, arrived.waiting, arrived.body),
             }
         }
+        completed
+    }
+
+    /// What was complete goes over the bridge together; for the rest of what has begun the peer has its time.
+    fn end_turn(&mut self, turn: Turn, completed: bool) {
+        let now = turn.now;
         self.session.end_turn(turn);
         if self.inbound.at_boundary() {
             self.reading = None;
@@ -189,7 +242,7 @@ impl Connection {
     pub(super) fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            std::task::ready!(self.stream.poll_read(context, &mut buffer))?;
+            ready!(self.stream.poll_read(context, &mut buffer))?;
             let read = buffer.filled().len() as u64;
             // It may be the rest of a secret that was refused.
             buffer.filled_mut().zeroize();

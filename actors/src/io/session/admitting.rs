@@ -168,7 +168,7 @@ impl Session {
     /// The memory for the body of a request that is not here yet.
     pub(crate) fn body_for(&mut self, waiting: &Waiting) -> Body {
         match waiting.secrecy() {
-            Secrecy::Open => Body::Open(Vec::new()),
+            Secrecy::Open => Body::Open { bytes: Vec::new(), from: 0 },
             Secrecy::Secret => {
                 self.secret_read = true;
                 Body::Secret(Zeroizing::default())
@@ -198,7 +198,7 @@ impl Session {
     pub(crate) fn arrived(&mut self, turn: &mut Turn, mut waiting: Box<Waiting>, body: Body) {
         waiting.request.held.arrived();
         let input = match body {
-            Body::Open(bytes) => Input::Shared(bytes.into()),
+            Body::Open { bytes, from } => Input::Shared(Bytes::from(bytes).slice(from..)),
             Body::Secret(bytes) => Input::Secret(bytes),
         };
         self.complete(turn, waiting, input);
