@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::budget::{Budget, RunPermit};
 use super::intake::Intake;
-use super::job::{Batch, Occupied};
+use super::job::{Batch, Class, Occupied};
 use super::places::Places;
 use super::schedule::{Schedule, Settlement, Taken};
 use super::{Admission, Backlog, CostModel, Failure};
@@ -144,10 +144,10 @@ impl Bridge {
         Some(taken)
     }
 
-    /// Whether a batch that came first need not be compared with those behind it: it is light, and so few are they that
-    /// the next heavy one is come to in a moment.
+    /// Whether a batch that came first need not be compared with those behind it: somebody waits for it, it is light,
+    /// and so few are they that the next heavy one is come to in a moment.
     fn are_few_and(&self, first: &Batch) -> bool {
-        first.is_light() && self.waiting.load(Ordering::Relaxed) <= FEW
+        first.class == Class::Interactive && first.is_light() && self.waiting.load(Ordering::Relaxed) <= FEW
     }
 
     /// The workers are another number from now on, and what they may use is. The caller then wakes as many as there

@@ -673,6 +673,10 @@ fn a_few_light_batches_are_taken_as_they_came_and_many_are_shared() {
         order(&bridge).iter().position(|id| *id == 1000).unwrap()
     };
     let light = MS / 100;
+    let bridge = bridge();
+    let batch = (1..=5).map(|id| Wanted { class: Class::Batch, ..wanted(1, id, light) });
+    let _pending = submit_all(&bridge, batch.chain([wanted(2, 1000, light)]));
+    assert_eq!(order(&bridge)[0], 1000, "interactive work goes first all the same");
     assert_eq!(place_of_the_last(20, light), 20, "nobody waits for long");
     assert!(place_of_the_last(500, light) <= 1);
     assert!(place_of_the_last(20, MS) <= 1, "these are not light");
