@@ -2,7 +2,7 @@
 //! to [`Pace`] what can be learned from it. Ends when: hyper is done. Never: understands HTTP, beyond what the first
 //! bytes of a connection and the lines of a head are.
 
-use std::io::{self, IoSlice};
+use std::io::{self, BufRead, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -143,12 +143,20 @@ impl State {
 }
 
 /// Whether a line of a head begins with `content-length`; looks no further than the head.
-fn has_length_line(bytes: &[u8]) -> bool {
+fn has_length_line(mut bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length";
-    bytes
-        .split(|byte| *byte == b'\n')
-        .take_while(|line| !line.is_empty() && *line != b"\r")
-        .any(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+    loop {
+        let line = bytes;
+        // Looks for the end of the line many bytes at a time; slices give no errors.
+        let len = bytes.skip_until(b'\n').unwrap_or(0);
+        let line = line[..len].strip_suffix(b"\n").unwrap_or(&line[..len]);
+        if line.is_empty() || line == b"\r" {
+            return false;
+        }
+        if line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME) {
+            return true;
+        }
+    }
 }
 
 impl Wire {
