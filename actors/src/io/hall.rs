@@ -309,7 +309,8 @@ impl Ticket {
                 Err(Rang::Time) => {
                     if let Some(failure) = crossed.overdue(Instant::now()) {
                         hall.world.workers.wake();
-                        return request.refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
+                        return request
+                            .refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
                     }
                     // A worker was quicker; it is the one to answer.
                     overdue_at = None;

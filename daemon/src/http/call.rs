@@ -21,6 +21,9 @@ use super::visit::{Visit, Working};
 /// A line of text, without a newline at its end: the result is exactly what the operation returned.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const BINARY: &str = "application/octet-stream";
+// Checked once, by the compiler.
+const TEXT_VALUE: HeaderValue = HeaderValue::from_static(TEXT);
+const BINARY_VALUE: HeaderValue = HeaderValue::from_static(BINARY);
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -29,7 +32,7 @@ pub(super) struct Call {
     ticket: Ticket,
     request: RequestId,
     traceparent: Option<String>,
-    content_type: &'static str,
+    content_type: HeaderValue,
     version: Version,
 }
 
@@ -39,7 +42,11 @@ impl Call {
     /// # Errors
     ///
     /// What the client is told.
-    pub(super) fn admit(visit: &Arc<Visit>, request: &Request<Incoming>, id: RequestId) -> Result<Self, Problem> {
+    pub(super) fn admit(
+        visit: &Arc<Visit>,
+        request: &Request<Incoming>,
+        id: RequestId,
+    ) -> Result<Self, Problem> {
         let received_at = Instant::now();
         let asked = Asked::read(request).inspect_err(|problem| visit.hall.refused(problem.code))?;
         let ticket = visit
@@ -58,7 +65,7 @@ impl Call {
             ticket,
             request: id,
             traceparent: asked.traceparent.map(str::to_owned),
-            content_type: if is_text { TEXT } else { BINARY },
+            content_type: if is_text { TEXT_VALUE } else { BINARY_VALUE },
             version: request.version(),
         })
     }
@@ -100,8 +107,8 @@ impl Call {
     }
 }
 
-fn result(bytes: Bytes, content_type: &'static str) -> Answer {
+fn result(bytes: Bytes, content_type: HeaderValue) -> Answer {
     let mut answer = Response::new(Full::new(bytes));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
 }

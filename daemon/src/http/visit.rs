@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::TRANSFER_ENCODING;
 use hyper::server::conn::{http1, http2};
 use hyper::{Request, StatusCode, Version};
@@ -51,7 +51,9 @@ impl Visit {
 
     /// Whether a request says twice how long its body is, which two readers may read differently (RFC 9112 §11.2).
     pub(super) fn has_both_lengths(&self, request: &Request<Incoming>) -> bool {
+        // Where hyper goes by Transfer-Encoding, it does not know the length.
         request.version() < Version::HTTP_2
+            && request.body().size_hint().exact().is_none()
             && request.headers().contains_key(TRANSFER_ENCODING)
             && self.pace.state().says_length
     }
