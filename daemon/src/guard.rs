@@ -7,7 +7,7 @@
 //! 2023. Following a link is fine: it does no work, and the page that has it sees nothing of what comes.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::uri::Authority;
@@ -20,6 +20,10 @@ const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// Names under which the doors are reached, besides the loopback ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(Arc<[String]>);
+
+/// The Host of a connection's first request that was served, which is most probably that of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Known(OnceLock<Box<[u8]>>);
 
 /// Why a request is turned away.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +84,27 @@ impl Hosts {
         Ok(())
     }
 
+    /// The same, without taking apart again what was found to be ours. What is `known` is of one connection.
+    ///
+    /// # Errors
+    ///
+    /// Why it is turned away.
+    pub(crate) fn check_again<B>(
+        &self,
+        request: &Request<B>,
+        here: Option<IpAddr>,
+        known: &Known,
+    ) -> Result<(), Foreign> {
+        if known.covers(request) {
+            return Ok(());
+        }
+        self.check(request, here)?;
+        if let Some(host) = request.headers().get(HOST) {
+            known.0.get_or_init(|| host.as_bytes().into());
+        }
+        Ok(())
+    }
+
     /// A name could be made to point here by whoever owns it; an address could not.
     fn is_ours(&self, host: &str, here: Option<IpAddr>) -> bool {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -93,6 +118,22 @@ impl Hosts {
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         // RFC 6761 §6.3: these never leave the machine.
         name == "localhost" || name.ends_with(".localhost") || self.0.contains(&name)
+    }
+}
+
+impl Known {
+    /// Whether a request is for the known host, byte for byte, and says nothing else that is looked at.
+    fn covers<B>(&self, request: &Request<B>) -> bool {
+        let Some(known) = self.0.get().filter(|_| request.uri().authority().is_none()) else { return false };
+        let mut n_hosts = 0;
+        request.headers().iter().all(|(name, value)| match name.as_str() {
+            "host" => {
+                n_hosts += 1;
+                value.as_bytes() == &**known
+            }
+            "origin" | "sec-fetch-site" => false,
+            _ => true,
+        }) && n_hosts == 1
     }
 }
 
@@ -200,6 +241,34 @@ mod tests {
         assert_eq!(checked("http://evil.example/", None), Err(421));
         assert_eq!(checked("http://evil.example/", Some("localhost")), Err(400));
         assert_eq!(checked("http://localhost/", Some("evil.example")), Err(400));
+    }
+
+    #[test]
+    fn a_known_host_excuses_nothing_but_itself() {
+        let known = Known::default();
+        let checked = |uri: &str, headers: &[(&str, &str)]| {
+            let mut request = Request::builder().method(Method::POST).uri(uri);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(()).unwrap();
+            let checked = Hosts::default().check_again(&request, None, &known);
+            checked.map_err(|foreign| foreign.status().as_u16())
+        };
+        let (ours, evil) = (("host", "localhost:7411"), ("host", "evil.example"));
+        assert_eq!(checked("/", &[evil]), Err(421));
+        for _ in 0..2 {
+            assert_eq!(checked("/", &[ours, ("accept", "*/*")]), Ok(()));
+        }
+        assert_eq!(known.0.get().map(|host| &**host), Some(&b"localhost:7411"[..]));
+        assert_eq!(checked("/", &[evil]), Err(421));
+        assert_eq!(checked("/", &[]), Err(400));
+        assert_eq!(checked("/", &[ours, ours]), Err(400));
+        assert_eq!(checked("/", &[ours, evil]), Err(400));
+        assert_eq!(checked("http://evil.example/", &[ours]), Err(400));
+        assert_eq!(checked("/", &[ours, ("origin", "http://evil.example")]), Err(403));
+        assert_eq!(checked("/", &[ours, ("sec-fetch-site", "cross-site")]), Err(403));
+        assert_eq!(checked("/", &[("host", "127.0.0.1")]), Ok(()));
     }
 
     #[test]

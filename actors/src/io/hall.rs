@@ -5,9 +5,11 @@
 //! and gives it to [`Ticket::submit`]. Dropping a ticket, or the future that it became, means that nobody waits any
 //! more.
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use windlass_protocol::FailureCode;
 
 use super::IoWorld;
 use super::admit::{Arrival, Ask, Waiting};
+use super::alarm::{Alarm, Rang};
 use super::census::Resident;
 use super::inflight::Crossed;
 use super::stream::{Peer, Stream};
@@ -48,6 +51,8 @@ pub struct Hall {
     in_flight: AtomicUsize,
     unwritten_bytes: AtomicU64,
     closed: AtomicBool,
+    /// The one that the last request has left for the next.
+    alarm: Mutex<Option<Box<Alarm>>>,
     _resident: Resident,
 }
 
@@ -70,10 +75,19 @@ pub struct Head<'a> {
 
 /// An admitted request whose body may be read.
 pub struct Ticket {
-    waiting: Waiting,
+    waiting: Box<Waiting>,
     /// What was admitted or measured last.
     body_bytes: u64,
     request: Unanswered,
+}
+
+/// Why no more is waited for.
+#[derive(Debug)]
+pub enum Impatience {
+    /// The instant has come.
+    Late,
+    /// The daemon stops; this is what its client is told.
+    Stopped(Failure),
 }
 
 /// The final answer to a request.
@@ -98,6 +112,7 @@ impl Hall {
             in_flight: AtomicUsize::new(0),
             unwritten_bytes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            alarm: Mutex::new(None),
             _resident: resident,
         }
     }
@@ -125,6 +140,11 @@ impl Hall {
     /// The phase of the daemon, and its changes.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.world.phase.clone()
+    }
+
+    /// A clock and a view of the phases for one that waits.
+    pub fn alarm(&self) -> Alarm {
+        Alarm::new(self.phase())
     }
 
     /// The enabled operations as JSON.
@@ -198,9 +218,9 @@ impl Hall {
         let granted = self.world.admit(&settings, task, &ask)?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let asked = granted.asked(&settings);
-        let waiting = granted.keep(settings);
+        let waiting = Box::new(granted.keep(settings));
         self.world.metrics.requests_read(asked, 1);
-        let request = Unanswered { hall: Arc::clone(self), asked, answered: false };
+        let request = Unanswered { hall: Arc::clone(self), asked, answered: false, alarm: None };
         Ok(Ticket { waiting, body_bytes: head.body_bytes.unwrap_or(0), request })
     }
 }
@@ -242,13 +262,13 @@ impl Ticket {
         self.request.failed(failure);
     }
 
-    /// The future that is ready when what still arrives or is held has to be answered: `drain.timeout` passed.
-    pub fn stopped(&self) -> impl Future<Output = Failure> + Send + use<> {
-        let mut phase = self.request.hall.phase();
-        async move {
-            reached(&mut phase, Phase::Cancelling).await;
-            drained_away()
-        }
+    /// Ready when `until` has come, or when what still arrives or is held has to be answered: `drain.timeout` passed.
+    pub fn poll_patience(&mut self, context: &mut Context<'_>, until: Instant) -> Poll<Impatience> {
+        let rang = ready!(self.request.alarm().poll(context, Phase::Cancelling, Some(until)));
+        Poll::Ready(match rang {
+            Rang::Time => Impatience::Late,
+            Rang::Phase => Impatience::Stopped(drained_away()),
+        })
     }
 
     /// Waits out the operation's hold if it has one, gives the request to the workers, and waits for the answer.
@@ -259,22 +279,40 @@ impl Ticket {
         let hall = Arc::clone(&request.hall);
         let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
         add(&hall.world.metrics.bytes_in, input.len() as u64);
-        let (mut crossed, mut pending) = match hand_over(&hall, waiting, input, length).await {
+        let waiting = match complete(&hall, waiting, input, length) {
+            Ok(waiting) => waiting,
+            Err(failure) => return request.refuse(failure),
+        };
+        if let Some(hold) = waiting.hold {
+            let until = Some(Instant::now() + hold);
+            let held = poll_fn(|context| request.alarm().poll(context, Phase::Cancelling, until));
+            if held.await == Rang::Phase {
+                return request.refuse(drained_away());
+            }
+            if let Err(failure) = hall.world.released(&waiting, &hall.client, Instant::now()) {
+                return request.refuse(failure);
+            }
+        }
+        let (mut crossed, mut pending) = match hand_over(&hall, *waiting) {
             Ok(crossed) => crossed,
             Err(failure) => return request.refuse(failure),
         };
         let stops_when_dropped = RaisedWhenDropped(crossed.stop.clone());
-        let mut phase = hall.phase();
         let answer = loop {
-            tokio::select! {
-                biased;
-                replies = &mut pending => break replies.and_then(Replies::into_only),
-                () = reached(&mut phase, Phase::Over) => return request.refuse(Failure::drain_over()),
-                () = wait_until(crossed.overdue_at) => {
-                    let now = Instant::now();
-                    if let Some(failure) = crossed.overdue(now) {
+            let heard = poll_fn(|context| {
+                if let Poll::Ready(replies) = Pin::new(&mut pending).poll(context) {
+                    return Poll::Ready(Ok(replies.and_then(Replies::into_only)));
+                }
+                request.alarm().poll(context, Phase::Over, crossed.overdue_at).map(Err)
+            });
+            match heard.await {
+                Ok(answer) => break answer,
+                Err(Rang::Phase) => return request.refuse(Failure::drain_over()),
+                Err(Rang::Time) => {
+                    if let Some(failure) = crossed.overdue(Instant::now()) {
                         hall.world.workers.wake();
-                        return request.refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
+                        return request
+                            .refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
                     }
                     // A worker was quicker, or works for another that asks the same.
                 }
@@ -305,29 +343,25 @@ enum Length {
     Found,
 }
 
-/// Takes a request whose body is here over the bridge, once its hold is over.
-async fn hand_over(
+/// A request whose body is here.
+fn complete(
     hall: &Hall,
-    mut waiting: Waiting,
+    mut waiting: Box<Waiting>,
     input: Input,
     length: Length,
-) -> Result<(Crossed, PendingReplies), Failure> {
-    let world = &hall.world;
+) -> Result<Box<Waiting>, Failure> {
     if length == Length::Found {
-        world.measure(&mut waiting, input.len() as u64)?;
+        hall.world.measure(&mut waiting, input.len() as u64)?;
         waiting.shrink_to_body(input.len() as u64);
     }
     waiting.request.held.arrived();
     waiting.request.input = input;
-    if let Some(hold) = waiting.hold.take() {
-        let mut phase = world.phase.clone();
-        tokio::select! {
-            biased;
-            () = reached(&mut phase, Phase::Cancelling) => return Err(drained_away()),
-            () = tokio::time::sleep(hold) => {}
-        }
-        world.released(&waiting, &hall.client, Instant::now())?;
-    }
+    Ok(waiting)
+}
+
+/// Takes a request that is complete, and held no longer, over the bridge.
+fn hand_over(hall: &Hall, waiting: Waiting) -> Result<(Crossed, PendingReplies), Failure> {
+    let world = &hall.world;
     let Waiting { settings, class, request, .. } = waiting;
     let slots_max = world.slots_max(&settings);
     let output_bytes_max = settings.limits.answer_bytes_max();
@@ -345,28 +379,25 @@ fn drained_away() -> Failure {
     Failure { retry_safe: true, ..Failure::drain_over() }
 }
 
-/// For ever where there is no instant.
-async fn wait_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the daemon has come to `phase`, or beyond.
-async fn reached(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
-    // The sender goes with the supervisor, which ends after every phase.
-    drop(phase.wait_for(|phase| *phase >= at_least).await);
-}
-
 /// A request that is owed an answer. Dropped without one, its client has left.
 struct Unanswered {
     hall: Arc<Hall>,
     asked: Asked,
     answered: bool,
+    /// Once it was waited with.
+    alarm: Option<Box<Alarm>>,
 }
 
 impl Unanswered {
+    /// The connection's, unless another request of it has that.
+    fn alarm(&mut self) -> &mut Alarm {
+        let hall = &self.hall;
+        self.alarm.get_or_insert_with(|| {
+            let left = hall.alarm.lock().unwrap_or_else(PoisonError::into_inner).take();
+            left.unwrap_or_else(|| Box::new(hall.alarm()))
+        })
+    }
+
     fn failed(&mut self, failure: &Failure) {
         if !std::mem::replace(&mut self.answered, true) {
             self.hall.world.metrics.failed(self.asked, failure);
@@ -387,6 +418,9 @@ impl Drop for Unanswered {
             self.hall.world.workers.wake();
         }
         self.hall.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some(alarm) = self.alarm.take() {
+            *self.hall.alarm.lock().unwrap_or_else(PoisonError::into_inner) = Some(alarm);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The I/O world: listeners, connections, and what they share. It never computes and never blocks.
 
 mod admit;
+mod alarm;
 mod bind;
 mod census;
 mod connection;
@@ -28,10 +29,11 @@ use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 
+pub use alarm::{Alarm, Rang};
 pub use bind::BindError;
 pub(crate) use bind::BoundListener;
 pub(crate) use census::{Census, DoorName};
-pub use hall::{Answered, FrontDoor, Hall, Head, Ticket};
+pub use hall::{Answered, FrontDoor, Hall, Head, Impatience, Ticket};
 pub(crate) use listener::{Door, Listener, ListenerError};
 pub use parting::LINGER;
 pub(crate) use refusal::REFUSALS_MAX;

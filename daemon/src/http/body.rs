@@ -1,16 +1,19 @@
 //! The body of a request, read with its ticket in hand, into the memory that the worker will use.
 
+use std::future::poll_fn;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming};
 use hyper::{StatusCode, Version};
 use windlass_actors::operation::{Input, Secrecy};
-use windlass_actors::{Failure, Ticket};
+use windlass_actors::{Failure, Impatience, Ticket};
 use windlass_protocol::limits::SKIP_BYTES_MAX;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::hush::poll_frame;
 use super::problem::Problem;
 
 /// What is made room for at once when only the end of a body will tell its length.
@@ -106,23 +109,17 @@ pub(super) async fn read(
     let mut memory = Memory::new(ticket.secrecy(), 0);
     let mut room = known.unwrap_or(0);
     let read_timeout = ticket.settings().timeouts.read;
-    let stopped = ticket.stopped();
-    tokio::pin!(stopped);
     let (mut since, mut progress) = (Instant::now(), 0);
     loop {
-        let frame = tokio::select! {
-            biased;
-            frame = tokio::time::timeout_at((since + read_timeout).into(), body.frame()) => frame,
-            failure = &mut stopped => {
-                ticket.fail(&failure);
-                return Err(Problem::from(&failure).and_close().into());
-            }
-        };
-        let frame = match frame {
+        let frame = match next(&mut ticket, &mut body, since + read_timeout).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(None) => break,
             Ok(Some(Err(error))) => return Err(broken(ticket, version, &error).into()),
-            Err(_) => return Err(too_slow(ticket).into()),
+            Err(Impatience::Late) => return Err(too_slow(ticket).into()),
+            Err(Impatience::Stopped(failure)) => {
+                ticket.fail(&failure);
+                return Err(Problem::from(&failure).and_close().into());
+            }
         };
         let Ok(piece) = frame.into_data() else { continue };
         progress += piece.len();
@@ -144,8 +141,26 @@ pub(super) async fn read(
             memory.grow(capacity);
         }
         memory.append(piece);
+        if body.is_end_stream() {
+            break;
+        }
     }
     Ok((ticket, memory.into()))
+}
+
+/// The next frame, or why it is waited for no longer.
+async fn next(
+    ticket: &mut Ticket,
+    body: &mut Incoming,
+    until: Instant,
+) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Impatience> {
+    poll_fn(|context| {
+        if let Poll::Ready(frame) = poll_frame(body, context) {
+            return Poll::Ready(Ok(frame));
+        }
+        Poll::Ready(Err(ready!(ticket.poll_patience(context, until))))
+    })
+    .await
 }
 
 /// Twice the room if that is to be had, else what is needed.

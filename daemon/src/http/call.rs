@@ -1,7 +1,7 @@
 //! One call of an operation: admitted from its head, its body read, its result on the way back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,25 +12,27 @@ use windlass_actors::operation::Output;
 use windlass_actors::{Answered, Head, Ticket};
 
 use super::body::{Refused, read};
+use super::line::{RequestId, micros, server_timing};
 use super::problem::Problem;
-use super::request::{Asked, traceparent};
+use super::request::Asked;
 use super::service::Answer;
 use super::visit::{Visit, Working};
 
 /// A line of text, without a newline at its end: the result is exactly what the operation returned.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const BINARY: &str = "application/octet-stream";
+// Checked once, by the compiler.
+const TEXT_VALUE: HeaderValue = HeaderValue::from_static(TEXT);
+const BINARY_VALUE: HeaderValue = HeaderValue::from_static(BINARY);
 
-/// How long the request waited and ran (W3C Server Timing), milliseconds.
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// An admitted call.
 pub(super) struct Call {
-    visit: Arc<Visit>,
     ticket: Ticket,
-    request: String,
+    request: RequestId,
     traceparent: Option<String>,
-    content_type: &'static str,
+    content_type: HeaderValue,
     version: Version,
 }
 
@@ -40,7 +42,11 @@ impl Call {
     /// # Errors
     ///
     /// What the client is told.
-    pub(super) fn admit(visit: &Arc<Visit>, request: &Request<Incoming>, id: &str) -> Result<Self, Problem> {
+    pub(super) fn admit(
+        visit: &Arc<Visit>,
+        request: &Request<Incoming>,
+        id: RequestId,
+    ) -> Result<Self, Problem> {
         let received_at = Instant::now();
         let asked = Asked::read(request).inspect_err(|problem| visit.hall.refused(problem.code))?;
         let ticket = visit
@@ -56,29 +62,32 @@ impl Call {
             .map_err(|failure| Problem::from(&failure))?;
         let is_text = ticket.declaration().result.is_text(ticket.arguments());
         Ok(Self {
-            visit: Arc::clone(visit),
             ticket,
-            request: id.to_owned(),
-            traceparent: traceparent(request.headers()).map(str::to_owned),
-            content_type: if is_text { TEXT } else { BINARY },
+            request: id,
+            traceparent: asked.traceparent.map(str::to_owned),
+            content_type: if is_text { TEXT_VALUE } else { BINARY_VALUE },
             version: request.version(),
         })
     }
 
     /// Reads the body, has the work done, and answers. Dropping the future means that the client has left.
-    pub(super) async fn run(self, body: Incoming) -> (Result<Answer, Problem>, Option<Incoming>) {
-        let Self { visit, ticket, request, traceparent, content_type, version } = self;
+    pub(super) async fn run(
+        self,
+        visit: &Visit,
+        body: Incoming,
+    ) -> (Result<Answer, Problem>, Option<Incoming>) {
+        let Self { ticket, request, traceparent, content_type, version } = self;
         let operation = ticket.declaration().name;
         let (ticket, input) = match read(ticket, body, version).await {
             Ok(complete) => complete,
             Err(Refused { problem, rest }) => return (Err(problem), rest),
         };
-        let working = Working::begin(Arc::clone(&visit));
+        let working = Working::begin(visit);
         let Answered { outcome, queue_time, service_time } = ticket.submit(input).await;
         drop(working);
         tracing::debug!(
             connection = visit.hall.connection(),
-            request,
+            %request,
             operation,
             traceparent,
             code = outcome.as_ref().err().map(|failure| failure.code.name()),
@@ -89,10 +98,7 @@ impl Call {
         let outcome = match outcome {
             Ok(Output(bytes)) => {
                 let mut answer = result(bytes, content_type);
-                let timing =
-                    format!("queue;dur={}, service;dur={}", millis(queue_time), millis(service_time));
-                let timing = HeaderValue::try_from(timing).expect("words and digits are visible");
-                answer.headers_mut().insert(SERVER_TIMING, timing);
+                answer.headers_mut().insert(SERVER_TIMING, server_timing(queue_time, service_time));
                 Ok(answer)
             }
             Err(failure) => Err(Problem::from(&failure)),
@@ -101,17 +107,8 @@ impl Call {
     }
 }
 
-fn result(bytes: Bytes, content_type: &'static str) -> Answer {
+fn result(bytes: Bytes, content_type: HeaderValue) -> Answer {
     let mut answer = Response::new(Full::new(bytes));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Milliseconds with the microseconds behind the point.
-fn millis(duration: Duration) -> String {
-    format!("{}.{:03}", duration.as_millis(), duration.as_micros() % 1000)
 }

@@ -3,15 +3,15 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::{http1, http2};
 use hyper::{StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::time::Sleep;
-use windlass_actors::{LINGER, Phase};
+use windlass_actors::{Alarm, LINGER, Phase};
 
+use super::hush::Hush;
 use super::problem::Problem;
 use super::service::Service;
 use super::visit::Visit;
@@ -74,7 +74,8 @@ pub(super) struct Converse<'c, C> {
     conversation: &'c mut C,
     visit: &'c Visit,
     version: Version,
-    timer: Pin<Box<Sleep>>,
+    alarm: Alarm,
+    hush: Hush,
     said_goodbye: Option<Instant>,
     /// When the peer's leaving is looked for next.
     look_at: Option<Instant>,
@@ -82,36 +83,21 @@ pub(super) struct Converse<'c, C> {
 
 impl<'c, C: Conversation> Converse<'c, C> {
     pub(super) fn new(conversation: &'c mut C, visit: &'c Visit, version: Version) -> Self {
-        let first_look = Instant::now() + visit.hall.settings().timeouts.handshake;
-        let timer = Box::pin(tokio::time::sleep_until(first_look.into()));
-        Self { conversation, visit, version, timer, said_goodbye: None, look_at: None }
+        let alarm = visit.hall.alarm();
+        Self { conversation, visit, version, alarm, hush: Hush::default(), said_goodbye: None, look_at: None }
     }
 
     /// Until hyper is done, or somebody was waited for too long.
     pub(super) async fn run(mut self) -> Result<hyper::Result<()>, End> {
-        let mut phase = self.visit.hall.phase();
-        let mut changes = true;
-        loop {
-            if *phase.borrow_and_update() >= Phase::Draining {
-                changes = false;
-                let mut state = self.visit.pace.state();
-                if state.drained.is_none() {
-                    state.drained = Some(0);
-                    // It has to be found out anew, from the kernel.
-                    state.starved = false;
-                }
-            }
-            tokio::select! {
-                biased;
-                changed = phase.changed(), if changes => changes = changed.is_ok(),
-                ended = poll_fn(|context| self.poll(context)) => return ended,
-            }
-        }
+        poll_fn(|context| self.poll(context)).await
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<hyper::Result<()>, End>> {
+        if self.alarm.poll_phase(context, Phase::Draining).is_ready() {
+            self.begin_to_drain();
+        }
         loop {
-            if let Poll::Ready(ended) = self.conversation.poll(context) {
+            if let Poll::Ready(ended) = self.poll_hyper(context) {
                 return Poll::Ready(Ok(ended));
             }
             if self.visit.pace.state().left && self.version < Version::HTTP_2 {
@@ -123,11 +109,28 @@ impl<'c, C: Conversation> Converse<'c, C> {
                 self.conversation.say_goodbye();
                 continue;
             }
-            match self.poll_clock(context) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(end)) => return Poll::Ready(Err(end)),
-                Poll::Pending => return Poll::Pending,
+            let due = self.next_due();
+            ready!(self.alarm.poll_time(context, due));
+            if let Err(end) = self.expire() {
+                return Poll::Ready(Err(end));
             }
+        }
+    }
+
+    fn poll_hyper(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        if self.version == Version::HTTP_2 {
+            // Its requests are tasks of their own.
+            return self.conversation.poll(context);
+        }
+        self.conversation.poll(&mut Context::from_waker(self.hush.waker(context)))
+    }
+
+    fn begin_to_drain(&self) {
+        let mut state = self.visit.pace.state();
+        if state.drained.is_none() {
+            state.drained = Some(0);
+            // It has to be found out anew, from the kernel.
+            state.starved = false;
         }
     }
 
@@ -143,22 +146,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
         self.visit.hall.is_closed() && is_done
     }
 
-    /// Looks at the clock. Ready when something was due and is done.
-    fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let Some(due) = self.next_due() else { return Poll::Pending };
-        // An armed timer that is too early only costs a look; one that is too late would miss what is due.
-        if self.timer.deadline().into_std() > due || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(due.into());
-        }
-        if self.timer.as_mut().poll(context).is_pending() {
-            return Poll::Pending;
-        }
-        if Instant::now() >= due { Poll::Ready(self.expire()) } else { Poll::Ready(Ok(())) }
-    }
-
     fn next_due(&mut self) -> Option<Instant> {
-        let settings = self.visit.hall.settings();
-        let timeouts = &settings.timeouts;
         let mut state = self.visit.pace.state();
         if !state.blocked && self.visit.hall.unwritten_bytes() == 0 {
             state.writing = None;
@@ -167,6 +155,12 @@ impl<'c, C: Conversation> Converse<'c, C> {
         }
         let is_blind = state.is_blind() && self.version < Version::HTTP_2;
         self.look_at = is_blind.then(|| self.look_at.unwrap_or_else(|| Instant::now() + LEFT_PERIOD));
+        if state.serving > 0 && state.writing.is_none() && !is_blind {
+            // The request has its own clock.
+            return None;
+        }
+        let settings = self.visit.hall.settings();
+        let timeouts = &settings.timeouts;
         let write = state.writing.map(|(since, _)| since + timeouts.write);
         let head = state.head_since.filter(|_| self.version < Version::HTTP_2);
         let read = match (self.said_goodbye, head) {

@@ -7,6 +7,8 @@
 mod body;
 mod call;
 mod conversation;
+mod hush;
+mod line;
 mod openapi;
 mod pattern;
 mod problem;

@@ -12,6 +12,8 @@ use serde_json::json;
 use windlass_actors::Failure;
 use windlass_protocol::FailureCode;
 
+use super::line::RequestId;
+
 /// Media type of every problem (RFC 9457 §3).
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -99,7 +101,7 @@ impl Problem {
         Self { connection: Afterwards::Closed, ..self }
     }
 
-    fn json(&self, request: Option<&str>) -> Vec<u8> {
+    fn json(&self, request: Option<RequestId>) -> Vec<u8> {
         let mut problem = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason(),
@@ -113,7 +115,7 @@ impl Problem {
             problem["retry_after_ms"] = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).into();
         }
         if let Some(request) = request {
-            problem["request"] = request.into();
+            problem["request"] = request.to_string().into();
         }
         let mut text = problem.to_string().into_bytes();
         text.push(b'\n');
@@ -126,7 +128,7 @@ impl Problem {
     }
 
     /// The answer to a request.
-    pub(super) fn into_response(self, request: &str) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self, request: RequestId) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::from(self.json(Some(request))));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

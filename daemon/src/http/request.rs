@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use hyper::{HeaderMap, Request};
+use hyper::Request;
+use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 use windlass_actors::Class;
 use windlass_actors::units::parse_duration;
@@ -13,8 +14,10 @@ use super::problem::Problem;
 
 /// Before the name of the operation.
 pub(super) const CALL: &str = "/v1/call/";
-/// `Windlass-Param-KEY: value`, which keeps secrets out of URLs.
-const PARAMETER: &str = "windlass-param-";
+/// What every header of ours begins with.
+const OURS: &str = "windlass-";
+/// `Windlass-Param-KEY: value`, which keeps secrets out of URLs. Behind [`OURS`].
+const PARAMETER: &str = "param-";
 /// A duration such as `250ms`.
 pub(super) const DEADLINE: &str = "windlass-deadline";
 /// `interactive` or `batch`.
@@ -27,6 +30,7 @@ pub(super) struct Asked<'a> {
     parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     pub(super) deadline: Option<Duration>,
     pub(super) class: Class,
+    pub(super) traceparent: Option<&'a str>,
 }
 
 impl<'a> Asked<'a> {
@@ -37,30 +41,50 @@ impl<'a> Asked<'a> {
     /// What cannot be read.
     pub(super) fn read<B>(head: &'a Request<B>) -> Result<Self, Problem> {
         let name = head.uri().path().strip_prefix(CALL).unwrap_or_default();
-        let operation = percent_decode_str(name)
-            .decode_utf8()
-            .map_err(|_| Problem::parameter("the name of the operation is not UTF-8"))?;
+        let operation = if name.contains('%') {
+            percent_decode_str(name)
+                .decode_utf8()
+                .map_err(|_| Problem::parameter("the name of the operation is not UTF-8"))?
+        } else {
+            Cow::Borrowed(name)
+        };
         let mut parameters = Vec::new();
-        for pair in head.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameters.push((form_decoded(key)?, form_decoded(value)?));
+        if let Some(query) = head.uri().query() {
+            for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                parameters.push((form_decoded(key)?, form_decoded(value)?));
+            }
         }
+        let (mut deadline, mut priority, mut traceparent) = (Given::Never, Given::Never, None);
+        // Once through all of them is less than a look for each that most requests do not have.
         for (name, value) in head.headers() {
-            if let Some(key) = name.as_str().strip_prefix(PARAMETER) {
+            let name = name.as_str();
+            let Some(ours) = name.strip_prefix(OURS) else {
+                if name == TRACEPARENT && traceparent.is_none() {
+                    traceparent = Some(value);
+                }
+                continue;
+            };
+            if let Some(key) = ours.strip_prefix(PARAMETER) {
                 let value = std::str::from_utf8(value.as_bytes()).map_err(|_| {
                     Problem::parameter(format!("the value of header Windlass-Param-{key} is not UTF-8"))
                 })?;
                 parameters.push((Cow::Borrowed(key), Cow::Borrowed(value)));
+            } else if name == DEADLINE {
+                deadline.note(value);
+            } else if name == PRIORITY {
+                priority.note(value);
             }
         }
         check_limits(&parameters)?;
-        let deadline = one(head.headers(), DEADLINE)?
+        let deadline = deadline
+            .once(DEADLINE)?
             .map(|text| {
                 parse_duration(text)
                     .map_err(|error| Problem::parameter(format!("header Windlass-Deadline: {error}")))
             })
             .transpose()?;
-        let class = match one(head.headers(), PRIORITY)? {
+        let class = match priority.once(PRIORITY)? {
             None | Some("interactive") => Class::Interactive,
             Some("batch") => Class::Batch,
             Some(other) => {
@@ -71,7 +95,8 @@ impl<'a> Asked<'a> {
                 )));
             }
         };
-        Ok(Self { operation, parameters, deadline, class })
+        let traceparent = traceparent.and_then(trace_context);
+        Ok(Self { operation, parameters, deadline, class, traceparent })
     }
 
     /// The parameters as everybody else takes them.
@@ -114,22 +139,37 @@ fn form_decoded(text: &str) -> Result<Cow<'_, str>, Problem> {
     percent_decode_str(&spaced).decode_utf8().map(|text| Cow::Owned(text.into_owned())).map_err(not_utf8)
 }
 
-/// The value of a header that may be given once.
-fn one<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Problem> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(Problem::parameter(format!("header {name} is given more than once"))),
-        (Some(value), None) => value
-            .to_str()
-            .map(|text| Some(text.trim()))
-            .map_err(|_| Problem::parameter(format!("header {name} is not visible ASCII"))),
+/// The values of a header that may be given once.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Never,
+    Once(&'a HeaderValue),
+    Often,
+}
+
+impl<'a> Given<'a> {
+    fn note(&mut self, value: &'a HeaderValue) {
+        *self = match self {
+            Self::Never => Self::Once(value),
+            Self::Once(_) | Self::Often => Self::Often,
+        };
+    }
+
+    fn once(self, name: &'static str) -> Result<Option<&'a str>, Problem> {
+        match self {
+            Self::Never => Ok(None),
+            Self::Often => Err(Problem::parameter(format!("header {name} is given more than once"))),
+            Self::Once(value) => value
+                .to_str()
+                .map(|text| Some(text.trim()))
+                .map_err(|_| Problem::parameter(format!("header {name} is not visible ASCII"))),
+        }
     }
 }
 
 /// A trace context that is one (W3C Trace Context §3.2: `version-trace-parent-flags`); anything else is ignored.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+fn trace_context(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
     let parts: Vec<&str> = text.splitn(5, '-').collect();
     let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
     let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
@@ -191,7 +231,8 @@ mod tests {
     fn only_a_trace_parent_is_logged() {
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let of = |text: &str| {
-            traceparent(parts("/", &[("traceparent", text.as_bytes())]).headers()).map(str::to_owned)
+            let head = parts("/v1/call/echo", &[("traceparent", text.as_bytes())]);
+            Asked::read(&head).unwrap().traceparent.map(str::to_owned)
         };
         assert_eq!(of(good).as_deref(), Some(good));
         for bad in ["", "00-0af7", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", &good.repeat(2)]

@@ -12,6 +12,7 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::body::{Skipped, skip};
 use super::call::Call;
+use super::line::RequestId;
 use super::openapi;
 use super::problem::Problem;
 use super::request::CALL;
@@ -44,7 +45,7 @@ enum Step {
     Fault(Problem),
     /// Refused, and counted already.
     Refused(Problem),
-    Run(Box<Call>),
+    Run(Call),
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
@@ -55,16 +56,23 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     /// Decides at once, in the order in which requests were read; only then the body is looked at.
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let serving = Serving::begin(Arc::clone(&self.visit));
-        let id = format!("{}-{}", self.visit.hall.connection(), self.visit.hall.next_request());
-        let step = self.decide(&request, &id);
-        Box::pin(answer(request, step, serving, id))
+        let hall = &self.visit.hall;
+        let id = RequestId { connection: hall.connection(), request: hall.next_request() };
+        let step = self.decide(&request, id);
+        let manners = Manners {
+            version: request.version(),
+            // A look at each is less than the way through the map's hashes.
+            expects_continue: request.headers().keys().any(|name| *name == EXPECT),
+        };
+        // The head, and with it hyper's memory of what was read, ends here.
+        Box::pin(answer(step, request.into_body(), manners, serving, id))
     }
 }
 
 impl Service {
-    fn decide(&self, request: &Request<Incoming>, id: &str) -> Step {
+    fn decide(&self, request: &Request<Incoming>, id: RequestId) -> Step {
         let visit = &self.visit;
-        if let Err(foreign) = visit.hosts.check(request, visit.here) {
+        if let Err(foreign) = visit.hosts.check_again(request, visit.here, &visit.known_host) {
             return Step::Fault(Problem::of_http(foreign.status(), foreign.to_string()));
         }
         if visit.has_both_lengths(request) {
@@ -96,7 +104,7 @@ impl Service {
                 Step::Answer(json(openapi::document(&visit.hall.settings())))
             }
             (&Method::POST, path) if path.starts_with(CALL) => match Call::admit(visit, request, id) {
-                Ok(call) => Step::Run(Box::new(call)),
+                Ok(call) => Step::Run(call),
                 Err(problem) => Step::Refused(problem),
             },
             (method, _) => {
@@ -108,14 +116,22 @@ impl Service {
     }
 }
 
+/// What a client takes an answer for.
+#[derive(Clone, Copy)]
+struct Manners {
+    version: Version,
+    /// It sends no body before it is told to.
+    expects_continue: bool,
+}
+
 async fn answer(
-    request: Request<Incoming>,
     step: Step,
+    body: Incoming,
+    manners: Manners,
     serving: Serving,
-    id: String,
+    id: RequestId,
 ) -> Result<Answer, Infallible> {
-    let (head, body) = request.into_parts();
-    let expects_continue = head.headers.contains_key(EXPECT);
+    let Manners { version, expects_continue } = manners;
     let (outcome, rest) = match step {
         Step::Answer(answer) => (Ok(answer), Some(body)),
         Step::Fault(problem) => {
@@ -123,9 +139,8 @@ async fn answer(
             (Err(problem), Some(body))
         }
         Step::Refused(problem) => (Err(problem), Some(body)),
-        Step::Run(call) => call.run(body).await,
+        Step::Run(call) => call.run(serving.visit(), body).await,
     };
-    let version = head.version;
     let rest = rest.filter(|rest| version < Version::HTTP_2 && !rest.is_end_stream());
     let skipped = match rest {
         None => Skipped::Whole,
@@ -139,17 +154,17 @@ async fn answer(
             let visit = serving.visit();
             tracing::debug!(
                 connection = visit.hall.connection(),
-                request = id,
+                request = %id,
                 status = problem.status.as_u16(),
                 code = problem.code.name(),
                 detail = %problem.detail.escape_debug(),
                 "request refused or failed"
             );
-            problem.into_response(&id)
+            problem.into_response(id)
         }
     };
     let headers = answer.headers_mut();
-    headers.insert(WINDLASS_REQUEST, HeaderValue::try_from(id).expect("digits and a dash are visible"));
+    headers.insert(WINDLASS_REQUEST, HeaderValue::from(id));
     headers.insert(NOSNIFF.0, NOSNIFF.1);
     if version >= Version::HTTP_2 {
         // RFC 9113 §8.2.2: there is no such thing there.

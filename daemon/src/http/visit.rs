@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::TRANSFER_ENCODING;
 use hyper::server::conn::{http1, http2};
 use hyper::{Request, StatusCode, Version};
@@ -18,7 +18,7 @@ use super::conversation::{Converse, End, slow_head};
 use super::problem::Problem;
 use super::service::Service;
 use super::wire::{Beginning, OwnWords, Pace, Wire};
-use crate::guard::Hosts;
+use crate::guard::{Hosts, Known};
 
 /// What a client of HTTP/2 says first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -35,6 +35,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 pub(super) struct Visit {
     pub(super) hall: Arc<Hall>,
     pub(super) hosts: Hosts,
+    pub(super) known_host: Known,
     /// The address by which the connection came in.
     pub(super) here: Option<IpAddr>,
     pub(super) pace: Arc<Pace>,
@@ -50,7 +51,9 @@ impl Visit {
 
     /// Whether a request says twice how long its body is, which two readers may read differently (RFC 9112 §11.2).
     pub(super) fn has_both_lengths(&self, request: &Request<Incoming>) -> bool {
+        // Where hyper goes by Transfer-Encoding, it does not know the length.
         request.version() < Version::HTTP_2
+            && request.body().size_hint().exact().is_none()
             && request.headers().contains_key(TRANSFER_ENCODING)
             && self.pace.state().says_length
     }
@@ -86,16 +89,16 @@ impl Drop for Serving {
 }
 
 /// A request whose job is somebody's to wait for.
-pub(super) struct Working(Arc<Visit>);
+pub(super) struct Working<'v>(&'v Visit);
 
-impl Working {
-    pub(super) fn begin(visit: Arc<Visit>) -> Self {
+impl<'v> Working<'v> {
+    pub(super) fn begin(visit: &'v Visit) -> Self {
         visit.pace.state().working += 1;
         Self(visit)
     }
 }
 
-impl Drop for Working {
+impl Drop for Working<'_> {
     fn drop(&mut self) {
         self.0.pace.state().working -= 1;
     }
@@ -106,7 +109,8 @@ pub(super) async fn run(stream: Stream, hall: Hall, hosts: Hosts) {
     let hall = Arc::new(hall);
     let pace = Arc::new(Pace::new());
     let here = stream.local_address().map(|local| local.ip());
-    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, here, pace: Arc::clone(&pace) });
+    let known_host = Known::default();
+    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, known_host, here, pace: Arc::clone(&pace) });
     let mut wire = Wire::new(stream, pace);
     let end = match begin(&mut wire, &visit).await {
         Ok(Beginning::Preface) => speak_http2(&mut wire, &visit).await,

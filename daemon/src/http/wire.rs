@@ -145,10 +145,18 @@ impl State {
 /// Whether a line of a head begins with `content-length`; looks no further than the head.
 fn has_length_line(bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"content-length";
-    bytes
-        .split(|byte| *byte == b'\n')
-        .take_while(|line| !line.is_empty() && *line != b"\r")
-        .any(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
+    let mut begin = 0;
+    for end in memchr::memchr_iter(b'\n', bytes).chain(std::iter::once(bytes.len())) {
+        let line = &bytes[begin..end];
+        if line.is_empty() || line == b"\r" {
+            return false;
+        }
+        if line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME) {
+            return true;
+        }
+        begin = end + 1;
+    }
+    false
 }
 
 impl Wire {
@@ -218,9 +226,6 @@ impl Wire {
     /// whenever it is polled, so that is when this is called. An end that stands behind more than the socket's buffer
     /// takes is not here yet; then the deadline is what ends the work.
     fn look_for_the_end(&self, context: &mut Context<'_>) {
-        if !self.pace.state().is_blind() {
-            return;
-        }
         // This interest is that in urgent data, which no socket here is registered for, and in the end of the read side
         // alone: ready for reading is what the socket is all the time.
         let ended = match &self.stream {
@@ -228,6 +233,17 @@ impl Wire {
             Stream::Unix(stream) => pin!(stream.ready(Interest::PRIORITY)).poll(context).is_ready(),
         };
         self.pace.state().left |= ended;
+    }
+
+    /// Does [`Wire::look_for_the_end`] where nobody else would see it, and says whether `words` are not to be seen.
+    fn looks_and_holds_back(&self, context: &mut Context<'_>, words: &[u8]) -> bool {
+        let mut state = self.pace.state();
+        let (is_blind, holds_back) = (state.is_blind(), state.holds_back(words));
+        drop(state);
+        if is_blind {
+            self.look_for_the_end(context);
+        }
+        holds_back
     }
 
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
@@ -283,8 +299,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.look_for_the_end(context);
-        if self.pace.state().holds_back(bytes) {
+        if self.looks_and_holds_back(context, bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
@@ -297,8 +312,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.look_for_the_end(context);
-        if self.pace.state().holds_back(pieces.first().map_or(&[], |piece| piece)) {
+        if self.looks_and_holds_back(context, pieces.first().map_or(&[], |piece| piece)) {
             return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
         }
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
@@ -312,11 +326,15 @@ impl AsyncWrite for Wire {
 
     /// hyper flushes when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.look_for_the_end(context);
         let mut state = self.pace.state();
         state.blocked = false;
         if state.serving == 0 {
             state.owing = false;
+        }
+        let is_blind = state.is_blind();
+        drop(state);
+        if is_blind {
+            self.look_for_the_end(context);
         }
         Poll::Ready(Ok(()))
     }
