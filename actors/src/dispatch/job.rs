@@ -21,7 +21,7 @@ pub(crate) const BATCH_JOBS_MAX: usize = 32;
 pub(crate) const BATCH_CPU_MAX: Duration = Duration::from_micros(200);
 
 /// Longest estimated run of a batch for which finished answers to others may wait.
-const LIGHT_MAX: Duration = Duration::from_micros(50);
+const LIGHT_MAX: Duration = Duration::from_micros(20);
 
 /// Says that nobody waits for a job any more, and whether it was started before that was said.
 #[derive(Clone, Debug, Default)]
