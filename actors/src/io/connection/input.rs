@@ -199,6 +199,7 @@ impl Connection {
                 }
             };
             completed = true;
+            turn.goes_on = !data.is_empty();
             match item {
                 Item::Preface => self.session.preface(),
                 Item::Work { prefix, header, body } => {

@@ -214,9 +214,10 @@ impl Connection {
     fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while !self.session.outbox.is_empty() {
             match self.session.outbox.poll_flush(&mut self.stream, context)? {
+                // What is taken at once was said just now, and that is noted.
                 Poll::Ready(taken) => {
-                    self.last_activity = Instant::now();
                     if let Some(writing) = &mut self.writing {
+                        self.last_activity = Instant::now();
                         writing.made(taken, self.last_activity);
                     }
                 }

@@ -127,7 +127,9 @@ impl Session {
         let asked = match &task {
             Ok(task) => {
                 let asked = turn.settings.catalogue.entries()[task.entry].index.into();
-                turn.known.note(header, subject_bytes, &terms, body_bytes, asked, task);
+                if turn.goes_on {
+                    turn.known.note(header, subject_bytes, &terms, body_bytes, asked, task);
+                }
                 asked
             }
             Err(_) => self.world.asked(subject.operation),

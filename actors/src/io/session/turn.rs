@@ -24,6 +24,8 @@ pub(crate) struct Turn {
     pub(super) filling: Option<(Batch, PendingReplies)>,
     pub(super) n_infos: u8,
     pub(super) known: Known,
+    /// Whether there is more to take apart.
+    pub(crate) goes_on: bool,
     /// Requests read, not in the metrics yet.
     pub(super) read: Row,
     pub(super) bytes_in: u64,
@@ -74,6 +76,7 @@ impl Session {
             filling: None,
             n_infos: 0,
             known: Known::default(),
+            goes_on: false,
             read: Row::default(),
             bytes_in: 0,
         }
