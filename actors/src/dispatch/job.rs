@@ -1,15 +1,16 @@
 //! Requests that were admitted, on their way to a worker. A job that is dropped answers.
 
-use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::backlog::{Running, Withdrawn};
+use super::backlog::Running;
 use super::budget::RunPermit;
 use super::client::Client;
+use super::few::Few;
 use super::post::Letter;
-use super::reply::{Answer, PendingReplies, Replies, ReplySender, reply_channel};
+use super::reply::{Answer, Answers, PendingReplies, Replies, ReplySender, reply_channel};
+use super::stop::{StopFlag, StopFlags};
 use super::{Admission, Failure, HeldBytes, Refusal, Slot};
 use crate::operation::{Arguments, Entry, Estimate, Input, OperationIndex};
 use crate::settings::Settings;
@@ -22,126 +23,6 @@ pub(crate) const BATCH_CPU_MAX: Duration = Duration::from_micros(200);
 
 /// Longest estimated run of a batch for which finished answers to others may wait.
 const LIGHT_MAX: Duration = Duration::from_micros(20);
-
-/// Says that nobody waits for a job any more, and whether it was started before that was said.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StopFlag {
-    flags: Arc<Flags>,
-    bit: u8,
-    /// Estimated CPU time of the job.
-    cpu: Duration,
-    /// Its operation, where it may have to wait for more than a worker; then it is alone in its batch.
-    restricted: Option<OperationIndex>,
-}
-
-/// The flags of a batch, which share one word: the lower half to stop, the upper half for what was started.
-#[derive(Default)]
-struct Flags {
-    word: AtomicU64,
-    /// Whose work it is; none for operations that run without a daemon.
-    owner: Option<Owner>,
-}
-
-/// Set while the run of another batch does the work of a batch's only job. It is the bit that says of the last job of a
-/// full batch that it was started: a batch of one has no such job, and in a full one all others are started by then.
-const BOARDED: u64 = 1 << (u64::BITS - 1);
-
-/// Whose work a batch is.
-struct Owner {
-    client: Arc<Client>,
-    class: Class,
-}
-
-impl std::fmt::Debug for Flags {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Flags({:x})", self.word.load(Ordering::Relaxed))
-    }
-}
-
-impl StopFlag {
-    fn stop(&self) -> u64 {
-        1 << self.bit
-    }
-
-    fn started(&self) -> u64 {
-        1 << (u32::from(self.bit) + u32::BITS)
-    }
-
-    pub(crate) fn raise(&self) {
-        let _never_started = self.raise_before_start();
-    }
-
-    pub(crate) fn is_raised(&self) -> bool {
-        self.flags.word.load(Ordering::Relaxed) & self.stop() != 0
-    }
-
-    /// Raises the flag; whether the job will certainly never be started. Then its answer is the caller's to give.
-    #[must_use]
-    pub(crate) fn raise_before_start(&self) -> bool {
-        let before = self.flags.word.fetch_or(self.stop(), Ordering::AcqRel);
-        self.count_withdrawn(before);
-        before & self.started() == 0
-    }
-
-    /// Raises the flag unless the job was started; whether it was raised. Then its answer is the caller's to give.
-    #[must_use]
-    pub(crate) fn withdraw(&self) -> bool {
-        let unless_started = |word: u64| (word & self.started() == 0).then_some(word | self.stop());
-        let before = self.flags.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_started);
-        before.inspect(|before| self.count_withdrawn(*before)).is_ok()
-    }
-
-    /// Notes that the job is started; whether it may be. One word has one order, so that this and
-    /// the two above are never both granted.
-    #[must_use]
-    pub(crate) fn start(&self) -> bool {
-        let before = self.flags.word.fetch_or(self.started(), Ordering::AcqRel);
-        self.count_left(before);
-        before & self.stop() == 0
-    }
-
-    /// The only job of its batch does not wait for a worker any more, because another one does its work.
-    pub(crate) fn board(&self) {
-        let before = self.flags.word.fetch_or(BOARDED, Ordering::AcqRel);
-        self.count_left(before);
-    }
-
-    /// It waits again.
-    fn unboard(&self) {
-        let before = self.flags.word.fetch_and(!BOARDED, Ordering::AcqRel);
-        if before & self.stop() != 0 {
-            // As if it were withdrawn now.
-            self.count_withdrawn(before & !(BOARDED | self.stop()));
-        }
-    }
-
-    /// Whether its work is done by the run of another job.
-    pub(crate) fn is_boarded(&self) -> bool {
-        self.flags.word.load(Ordering::Acquire) & (self.started() | BOARDED) == BOARDED
-    }
-
-    /// Withdrawn work that does not wait any more.
-    fn count_left(&self, before: u64) {
-        if before & (self.stop() | self.started() | BOARDED) == self.stop()
-            && let Some(Owner { client, class }) = &self.flags.owner
-        {
-            client.withdrawn_has_left(self.withdrawn(*class));
-        }
-    }
-
-    fn withdrawn(&self, class: Class) -> Withdrawn {
-        Withdrawn { class, cpu: self.cpu, restricted: self.restricted }
-    }
-
-    /// Work that will not be started is no work that anybody has to wait for.
-    fn count_withdrawn(&self, before: u64) {
-        if before & (self.stop() | self.started() | BOARDED) == 0
-            && let Some(Owner { client, class }) = &self.flags.owner
-        {
-            client.withdraws(self.withdrawn(*class));
-        }
-    }
-}
 
 /// Who waits for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -238,8 +119,14 @@ impl Job {
 /// Jobs of one connection and class that cross the bridge as one message and come back as one reply. Each keeps its
 /// own permit, stop flag and deadline.
 ///
+/// It is one piece of memory, which the I/O world makes, which carries a job there and its answer back, and which the
+/// I/O world frees.
+///
 /// Dropping a batch answers every job in it that has no answer yet; that is the safety net, not a way to end one.
-pub(crate) struct Batch {
+pub(crate) struct Batch(Box<Content>);
+
+/// What a [`Batch`] is.
+pub(crate) struct Content {
     pub(crate) settings: Arc<Settings>,
     pub(crate) class: Class,
     /// Largest answer that the connection can carry, bytes.
@@ -248,15 +135,14 @@ pub(crate) struct Batch {
     /// What the operations said that its jobs would take.
     estimated: Duration,
     work_bytes: u64,
-    flags: Arc<Flags>,
-    n_flags: u8,
+    flags: StopFlags,
     /// One for each job that has no answer yet, and until they are sent for those that have one: a fraction of a
     /// millisecond later than each would be freed by itself.
     slot: Option<Slot>,
-    jobs: VecDeque<Job>,
+    jobs: Few<Job>,
     /// The job that was taken out and has no answer yet.
     current: Option<u64>,
-    answers: Vec<Answer>,
+    answers: Few<Answer>,
     reply: Option<ReplySender>,
     /// While it runs.
     occupied: Option<Occupied>,
@@ -278,30 +164,27 @@ impl Batch {
         output_bytes_max: u64,
     ) -> (Self, PendingReplies) {
         let (reply, pending) = reply_channel();
-        let flags = Flags { word: AtomicU64::new(0), owner: Some(Owner { client, class }) };
-        let batch = Self {
+        let batch = Self(Box::new(Content {
             settings,
             class,
             output_bytes_max,
             cpu: Duration::ZERO,
             estimated: Duration::ZERO,
             work_bytes: 0,
-            flags: Arc::new(flags),
-            n_flags: 0,
+            flags: StopFlags::new(client, class),
             slot: None,
-            jobs: VecDeque::new(),
+            jobs: Few::default(),
             current: None,
-            answers: Vec::new(),
+            answers: Few::default(),
             reply: Some(reply),
             occupied: None,
-        };
+        }));
         (batch, pending)
     }
 
-    /// Whose work it is. Kept with the flags, which both worlds have anyway.
+    /// Whose work it is.
     pub(crate) fn client(&self) -> &Arc<Client> {
-        let owner = self.flags.owner.as_ref();
-        &owner.expect("the flags of a batch are made with an owner").client
+        self.flags.client()
     }
 
     /// Whether a job fits beside what is in the batch. A job that may have to wait for memory or for others of its
@@ -334,40 +217,22 @@ impl Batch {
     pub(crate) fn take_slot(&mut self, admission: &Arc<Admission>, limit: usize) -> Result<(), Refusal> {
         match &mut self.slot {
             Some(slots) => slots.grow(limit),
-            None => admission.enter(limit).map(|slot| self.slot = Some(slot)),
+            slot => admission.enter(limit).map(|taken| *slot = Some(taken)),
         }
     }
 
     /// Adds a job; [`Batch::takes`] has been asked, and its slot is taken. Returns its stop flag.
     pub(crate) fn push(&mut self, request: Admitted, queued_at: Instant) -> StopFlag {
         debug_assert!(self.jobs.len() < BATCH_JOBS_MAX, "the caller asks first");
-        // One job, as clients send that take turns, or probably many.
-        match self.jobs.len() {
-            0 => self.jobs.reserve_exact(1),
-            1 => self.jobs.reserve_exact(BATCH_JOBS_MAX - 1),
-            _ => {}
-        }
         self.work_bytes = self.work_bytes.max(in_steps(request.cost.estimate.work_bytes));
-        let stop = StopFlag {
-            flags: Arc::clone(&self.flags),
-            bit: self.n_flags,
-            cpu: request.cost.cpu,
-            restricted: self.restricts(&self.settings.catalogue.entries()[request.entry]),
-        };
-        self.n_flags += 1;
+        let restricted = self.restricts(&self.settings.catalogue.entries()[request.entry]);
+        let stop = self.flags.add(request.cost.cpu, restricted);
         self.cpu = self.cpu.saturating_add(request.cost.cpu);
         self.estimated = self.estimated.saturating_add(request.cost.estimate.cpu);
-        self.jobs.push_back(Job {
-            id: request.id,
-            entry: request.entry,
-            arguments: request.arguments,
-            input: request.input,
-            queued_at,
-            deadline: request.deadline,
-            cost: request.cost,
-            held: request.held,
-            stop: stop.clone(),
-        });
+        let Admitted { id, entry, arguments, input, deadline, cost, held } = request;
+        let job = Job { id, entry, arguments, input, queued_at, deadline, cost, held, stop: stop.clone() };
+        // One job, as clients send that take turns, or probably many.
+        self.jobs.push(job, BATCH_JOBS_MAX - 1);
         stop
     }
 
@@ -437,7 +302,7 @@ impl Batch {
 
     /// That run came to nothing: the job waits again, from `now` on, as if it had come then.
     pub(crate) fn unboard(&mut self, now: Instant) {
-        for job in &mut self.jobs {
+        for job in self.jobs.iter_mut() {
             job.queued_at = now;
             job.stop.unboard();
         }
@@ -457,7 +322,7 @@ impl Batch {
 
     /// Takes the next job out to be run; its answer is owed through [`Batch::answer`].
     pub(crate) fn next(&mut self) -> Option<Job> {
-        let job = self.jobs.pop_front()?;
+        let job = self.jobs.pop()?;
         self.cpu = self.cpu.saturating_sub(job.cost.cpu);
         self.current = Some(job.id);
         Some(job)
@@ -467,20 +332,19 @@ impl Batch {
     pub(crate) fn answer(&mut self, answer: Answer) {
         debug_assert_eq!(self.current, Some(answer.id), "the answer of the job taken last");
         self.current = None;
-        if self.answers.is_empty() {
-            self.answers.reserve_exact(1 + self.jobs.len());
-        }
-        self.answers.push(answer);
+        let others = self.jobs.len();
+        self.answers.push(answer, others.max(1));
     }
 
     /// Sends the answers there are; those of the jobs that are left will come by a reply of their own.
     pub(crate) fn send_done(&mut self) {
+        let answers = std::mem::take(&mut self.answers);
         if let Some(slots) = &mut self.slot {
-            slots.free(self.answers.len());
+            slots.free(answers.len());
         }
         let (reply, pending) = reply_channel();
         if let Some(sender) = self.reply.replace(reply) {
-            sender.send(Replies { answers: std::mem::take(&mut self.answers), rest: Some(pending) });
+            sender.send(Replies { answers: Answers::Some(answers), rest: Some(pending) });
         }
     }
 
@@ -492,30 +356,57 @@ impl Batch {
     /// Ends it: gives up what it occupies, and says what is to be delivered. Whoever has the answers then finds a daemon
     /// that has ended the work.
     pub(crate) fn seal(mut self) -> Option<Letter> {
-        self.close()
+        self.close();
+        let sender = self.reply.take()?;
+        Some(Letter::new(sender, Replies { answers: Answers::All(self), rest: None }))
     }
 
-    fn close(&mut self) -> Option<Letter> {
+    fn close(&mut self) {
         self.vacate();
         self.fail_rest(&Failure::lost());
         if let Some(id) = self.current.take() {
-            self.answers.push(Answer::failed(id, Failure::lost(), HeldBytes::unbounded()));
+            self.answers.push(Answer::failed(id, Failure::lost(), HeldBytes::unbounded()), 1);
         }
         drop(self.slot.take());
-        let replies = Replies { answers: std::mem::take(&mut self.answers), rest: None };
-        self.reply.take().map(|sender| Letter::new(sender, replies))
     }
 
     fn fail_rest(&mut self, failure: &Failure) {
-        let rest = self.jobs.drain(..).map(|job| job.answer(failure.clone()));
-        self.answers.extend(rest);
+        let Content { jobs, answers, .. } = &mut *self.0;
+        while let Some(job) = jobs.pop() {
+            answers.push(job.answer(failure.clone()), jobs.len().max(1));
+        }
+    }
+
+    /// The answers, once it is sealed.
+    pub(super) fn answers(&self) -> &Few<Answer> {
+        &self.answers
+    }
+
+    /// Takes the next answer out, once it is sealed.
+    pub(super) fn next_answer(&mut self) -> Option<Answer> {
+        self.answers.pop()
+    }
+}
+
+impl Deref for Batch {
+    type Target = Content;
+
+    fn deref(&self) -> &Content {
+        &self.0
+    }
+}
+
+impl DerefMut for Batch {
+    fn deref_mut(&mut self) -> &mut Content {
+        &mut self.0
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if let Some(letter) = self.close() {
-            letter.deliver();
-        }
+        let Some(sender) = self.reply.take() else { return };
+        self.close();
+        let answers = std::mem::take(&mut self.answers);
+        sender.send(Replies { answers: Answers::Some(answers), rest: None });
     }
 }

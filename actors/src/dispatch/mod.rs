@@ -12,12 +12,14 @@ mod budget;
 mod client;
 mod cost;
 mod failure;
+mod few;
 mod intake;
 mod job;
 mod places;
 mod post;
 mod reply;
 mod schedule;
+mod stop;
 #[cfg(any(test, feature = "bench"))]
 #[allow(clippy::unwrap_used, reason = "tests may; the micro-benchmarks share their jobs")]
 #[cfg_attr(
@@ -34,6 +36,7 @@ pub(crate) use client::{Client, ClientKey, Clients};
 pub(crate) use cost::CostModel;
 pub use failure::Failure;
 pub use job::Class;
-pub(crate) use job::{Admitted, Batch, Cost, Job, StopFlag};
+pub(crate) use job::{Admitted, Batch, Cost, Job};
 pub(crate) use post::{Bag, Post, post};
-pub(crate) use reply::{Answer, PendingReplies, Replies, ReplyBox};
+pub(crate) use reply::{Answer, Answers, PendingReplies, Replies, ReplyBox};
+pub(crate) use stop::StopFlag;

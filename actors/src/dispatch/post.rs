@@ -100,13 +100,16 @@ impl Drop for Bag<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reply::reply_channel;
+    use super::super::few::Few;
+    use super::super::reply::{Answers, reply_channel};
     use super::*;
 
     /// A letter without answers, and whether it has arrived.
     fn letter() -> (Letter, impl FnMut() -> bool) {
         let (sender, mut pending) = reply_channel();
-        (Letter::new(sender, Replies::default()), move || pending.has_come())
+        (Letter::new(sender, Replies { answers: Answers::Some(Few::default()), rest: None }), move || {
+            pending.has_come()
+        })
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, Stream};
 use tokio::sync::oneshot;
 
+use super::few::Few;
+use super::job::Batch;
 use super::{Failure, HeldBytes};
 use crate::operation::Output;
 
@@ -31,10 +33,42 @@ impl Answer {
     }
 }
 
+/// Answers that have come together, in the order in which they were given.
+pub(crate) enum Answers {
+    /// Of a batch, in the memory that their jobs came in.
+    All(Batch),
+    /// Of a part of one, or of one that came to a bad end.
+    Some(Few<Answer>),
+}
+
+impl Answers {
+    fn few(&self) -> &Few<Answer> {
+        match self {
+            Self::All(batch) => batch.answers(),
+            Self::Some(answers) => answers,
+        }
+    }
+
+    /// Those that are not taken yet.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Answer> {
+        self.few().iter()
+    }
+}
+
+impl Iterator for Answers {
+    type Item = Answer;
+
+    fn next(&mut self) -> Option<Answer> {
+        match self {
+            Self::All(batch) => batch.next_answer(),
+            Self::Some(answers) => answers.pop(),
+        }
+    }
+}
+
 /// The answers of a batch, or of the part of it that is done.
-#[derive(Default)]
 pub(crate) struct Replies {
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Answers,
     /// Where those that are left will come.
     pub(super) rest: Option<PendingReplies>,
 }
@@ -59,9 +93,9 @@ impl ReplySender {
 
 impl Replies {
     /// The answer of a batch of one job.
-    pub(crate) fn into_only(self) -> Option<Answer> {
-        debug_assert!(self.answers.len() == 1 && self.rest.is_none(), "the batch has one job");
-        self.answers.into_iter().next()
+    pub(crate) fn into_only(mut self) -> Option<Answer> {
+        debug_assert!(self.answers.few().len() == 1 && self.rest.is_none(), "the batch has one job");
+        self.answers.next()
     }
 }
 
@@ -108,7 +142,7 @@ impl ReplyBox {
 
     /// The next answers, in the order in which workers give them. Pending while none is ready, and when none is
     /// awaited.
-    pub(crate) fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<Vec<Answer>> {
+    pub(crate) fn poll_answers(&mut self, context: &mut Context<'_>) -> Poll<Answers> {
         loop {
             let replies = match self {
                 Self::Empty => return Poll::Pending,

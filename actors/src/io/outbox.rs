@@ -12,7 +12,7 @@ use serde::Serialize;
 use windlass_protocol::{Kind, PREFIX_BYTES, append_frame, append_frame_head};
 
 use super::stream::Stream;
-use crate::dispatch::{Answer, HeldBytes};
+use crate::dispatch::{Answers, HeldBytes};
 
 /// Bodies up to this size are copied behind their head: cheaper than a piece of their own.
 const COPY_BYTES_MAX: usize = 4096;
@@ -93,7 +93,7 @@ impl Outbox {
     }
 
     /// Says what is about to be pushed, so that what is gathered does not grow step by step.
-    pub(crate) fn expect(&mut self, answers: &[Answer]) {
+    pub(crate) fn expect(&mut self, answers: &Answers) {
         let sizes = answers.iter().map(|answer| match &answer.outcome {
             Ok(output) if output.0.len() <= COPY_BYTES_MAX => HEAD_BYTES + output.0.len(),
             _ => HEAD_BYTES,

@@ -6,12 +6,12 @@ use windlass_protocol::{Extensions, Kind, Reply};
 
 use super::Session;
 use super::turn::Row;
-use crate::dispatch::{Answer, Failure};
+use crate::dispatch::{Answers, Failure};
 use crate::telemetry::{Asked, add};
 
 impl Session {
     /// Writes what a worker says, unless the request was answered already.
-    pub(crate) fn answers(&mut self, answers: Vec<Answer>) {
+    pub(crate) fn answers(&mut self, answers: Answers) {
         let load = self.world.load();
         self.outbox.expect(&answers);
         let mut replied = Row::default();
