@@ -54,8 +54,13 @@ impl Worker {
         Shift { bag: Bag::new(&workers.post, Instant::now()), worker: self, workers }
     }
 
-    fn run_apart(&mut self, workers: &Workers, mut batch: Batch, bag: &mut Bag<'_>) -> Duration {
-        let begun_at = Instant::now();
+    fn run_apart(
+        &mut self,
+        workers: &Workers,
+        mut batch: Batch,
+        begun_at: Instant,
+        bag: &mut Bag<'_>,
+    ) -> Duration {
         let mut used = Duration::ZERO;
         let batch_until = begun_at + BATCH_TIME_MAX;
         let mut clock = Clock::new(workers, begun_at);
@@ -237,7 +242,7 @@ impl Hands for Shift<'_> {
                 worker.run_shared(workers, digest, batch);
                 begun_at.elapsed()
             }
-            None => worker.run_apart(workers, batch, bag),
+            None => worker.run_apart(workers, batch, begun_at, bag),
         };
         if worker.areas.bytes() > worker.kept_bytes_max {
             worker.areas.shrink_to(worker.kept_bytes_max);
