@@ -4,7 +4,7 @@
 //! these counters to refuse at once what could only be refused later.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
@@ -31,38 +31,42 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Estimated CPU time of work that waits, less that of work for which nobody waits any more.
+/// Estimated CPU time of work that waits, less that of work for which nobody waits any more, nanoseconds. A batch and
+/// the withdrawn work in it leave one after the other, so that for a moment it may be below zero.
 #[derive(Debug, Default)]
-pub(super) struct Load {
-    here: AtomicU64,
-    withdrawn: AtomicU64,
-}
+pub(super) struct Load(AtomicI64);
 
 impl Load {
     pub(super) fn add(&self, cpu: Duration) {
-        self.here.fetch_add(nanos(cpu), Ordering::Relaxed);
+        self.0.fetch_add(signed(cpu), Ordering::Relaxed);
     }
 
     pub(super) fn subtract(&self, cpu: Duration) {
-        self.here.fetch_sub(nanos(cpu), Ordering::Relaxed);
+        self.0.fetch_sub(signed(cpu), Ordering::Relaxed);
     }
 
     pub(super) fn withdraw(&self, cpu: Duration) {
-        self.withdrawn.fetch_add(nanos(cpu), Ordering::Relaxed);
+        self.subtract(cpu);
     }
 
+    /// What was withdrawn is also taken off with the batch that it was in; it counts once.
     pub(super) fn withdrawn_has_left(&self, cpu: Duration) {
-        self.withdrawn.fetch_sub(nanos(cpu), Ordering::Relaxed);
+        self.add(cpu);
     }
 
-    /// What somebody waits for. The two counters move one after the other, so that it is exact only while they rest.
+    /// What somebody waits for.
     pub(super) fn live(&self) -> Duration {
         Duration::from_nanos(self.live_nanos())
     }
 
     fn live_nanos(&self) -> u64 {
-        self.here.load(Ordering::Relaxed).saturating_sub(self.withdrawn.load(Ordering::Relaxed))
+        self.0.load(Ordering::Relaxed).try_into().unwrap_or(0)
     }
+}
+
+/// No estimate is near 292 years.
+fn signed(cpu: Duration) -> i64 {
+    i64::try_from(cpu.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// The work of all clients together.

@@ -338,7 +338,7 @@ impl Batch {
 
     /// Sends the answers there are; those of the jobs that are left will come by a reply of their own.
     pub(crate) fn send_done(&mut self) {
-        let answers = std::mem::take(&mut self.answers);
+        let answers = Box::new(std::mem::take(&mut self.answers));
         if let Some(slots) = &mut self.slot {
             slots.free(answers.len());
         }
@@ -406,7 +406,7 @@ impl Drop for Batch {
     fn drop(&mut self) {
         let Some(sender) = self.reply.take() else { return };
         self.close();
-        let answers = std::mem::take(&mut self.answers);
+        let answers = Box::new(std::mem::take(&mut self.answers));
         sender.send(Replies { answers: Answers::Some(answers), rest: None });
     }
 }

@@ -40,3 +40,5 @@ pub(crate) use job::{Admitted, Batch, Cost, Job};
 pub(crate) use post::{Bag, Post, post};
 pub(crate) use reply::{Answer, Answers, PendingReplies, Replies, ReplyBox};
 pub(crate) use stop::StopFlag;
+#[cfg(test)]
+pub(crate) use tests::settings as test_settings;

@@ -37,8 +37,8 @@ impl Answer {
 pub(crate) enum Answers {
     /// Of a batch, in the memory that their jobs came in.
     All(Batch),
-    /// Of a part of one, or of one that came to a bad end.
-    Some(Few<Answer>),
+    /// Of a part of one, or of one that came to a bad end. Seldom, and so not worth room in every reply.
+    Some(Box<Few<Answer>>),
 }
 
 impl Answers {

@@ -107,6 +107,12 @@ impl IoWorld {
         Ok(Task { entry: place, arguments, cost, hold })
     }
 
+    /// Corrects what a task that was looked up before costs, by what such requests have cost meanwhile.
+    pub(crate) fn price(&self, settings: &Settings, task: &mut Task) {
+        let entry = &settings.catalogue.entries()[task.entry];
+        task.cost.cpu = self.workers.bridge.costs.correct(entry.index, task.cost.estimate.cpu);
+    }
+
     /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
     pub(crate) fn admit(&self, settings: &Settings, task: Task, ask: &Ask<'_>) -> Result<Granted, Failure> {
         let in_flight_max = settings.limits.in_flight_per_connection.get();

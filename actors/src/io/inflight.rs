@@ -51,6 +51,9 @@ pub(crate) struct Inflight {
     overdue_at: Option<Instant>,
 }
 
+/// Places that are made at once when a second request comes before the first is answered.
+const GROWTH: usize = 31;
+
 /// A request without its final answer.
 pub(crate) struct Open {
     pub(crate) id: u64,
@@ -70,6 +73,10 @@ impl Inflight {
     /// Adds a request whose id is higher than all before.
     pub(crate) fn insert(&mut self, id: u64, asked: Asked) {
         debug_assert!(self.open.back().is_none_or(|last| last.id < id), "ids increase");
+        if self.open.len() == self.open.capacity() {
+            // One, as clients have that take turns, or probably many.
+            self.open.reserve_exact(if self.open.is_empty() { 1 } else { GROWTH.max(self.open.len()) });
+        }
         self.open.push_back(Open { id, asked, place: Place::Here });
     }
 

@@ -106,6 +106,10 @@ impl Outbox {
             |piece: &Piece| matches!(&piece.content, Content::Gathered(out) if out.len() < GATHER_BYTES_MAX);
         if !self.pieces.back().is_some_and(has_room) {
             let room = Vec::with_capacity(std::mem::take(&mut self.expected));
+            if self.pieces.is_empty() {
+                // Mostly there is no other.
+                self.pieces.reserve_exact(1);
+            }
             self.pieces.push_back(Piece { content: Content::Gathered(room), held: None });
         }
         let Some(Piece { content: Content::Gathered(out), .. }) = self.pieces.back_mut() else {

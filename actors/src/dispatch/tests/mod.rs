@@ -70,7 +70,7 @@ const COSTLESS: Estimate = Estimate { cpu: Duration::ZERO, output_bytes: 0, work
 const FREE: usize = 0;
 const SINGLE: usize = 1;
 
-pub(super) fn settings() -> Arc<Settings> {
+pub(crate) fn settings() -> Arc<Settings> {
     let entries = vec![Named::entry("free", 0, None), Named::entry("single", 1, NonZeroUsize::new(1))];
     let second = Duration::from_secs(1);
     Arc::new(Settings {

@@ -1,7 +1,10 @@
 //! How long a peer is waited for.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
 
 use super::{Broken, Connection};
 
@@ -27,22 +30,75 @@ impl Progress {
     }
 }
 
+/// The timer of a connection.
+pub(super) struct Clock {
+    timer: Pin<Box<Sleep>>,
+    /// While the timer will wake this task: what the connection had to wait for when that was looked at last.
+    armed: Option<Armed>,
+}
+
+/// What decides whether a timer that is armed can be left as it is.
+#[derive(Clone, Copy)]
+struct Armed {
+    reads: bool,
+    writes: bool,
+    /// `timeouts.idle`, in milliseconds.
+    idle_millis: u32,
+}
+
+impl Clock {
+    pub(super) fn new(first_due: Instant) -> Self {
+        Self { timer: Box::pin(tokio::time::sleep_until(first_due.into())), armed: None }
+    }
+}
+
 impl Connection {
     /// Looks at the clock. Ready when something was due and is done.
     pub(super) fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        if self.is_timer_early_enough() {
+            return Poll::Pending;
+        }
         let Some(due) = self.next_due() else { return Poll::Pending };
+        let Clock { timer, armed } = &mut self.clock;
         // An armed timer that is too early only costs a look; one that is too late would miss what is due.
-        if self.timer.deadline().into_std() > due || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(due.into());
-            self.timer_armed = false;
+        if timer.deadline().into_std() > due || timer.is_elapsed() {
+            timer.as_mut().reset(due.into());
+            *armed = None;
         }
-        if self.timer_armed && !self.timer.is_elapsed() {
-            return Poll::Pending;
+        if armed.is_none() && timer.as_mut().poll(context).is_ready() {
+            return self.expire_if(due);
         }
-        self.timer_armed = self.timer.as_mut().poll(context).is_pending();
-        if self.timer_armed {
-            return Poll::Pending;
-        }
+        let idle = self.world.settings.load().timeouts.idle.as_millis();
+        let idle_millis = idle.try_into().unwrap_or(u32::MAX);
+        self.clock.armed =
+            Some(Armed { reads: self.owes_bytes(), writes: self.writing.is_some(), idle_millis });
+        Poll::Pending
+    }
+
+    /// Whether the timer will wake this task before anything is due. Quickly told, because it is asked after every
+    /// read: most of what is waited for can only have moved away since the timer was armed.
+    fn is_timer_early_enough(&self) -> bool {
+        let Clock { timer, armed: Some(armed) } = &self.clock else { return false };
+        let until = timer.deadline().into_std();
+        let idle = Duration::from_millis(armed.idle_millis.into());
+        armed.reads == self.owes_bytes()
+            && armed.writes == self.writing.is_some()
+            && self.inbound.awaited().is_none()
+            && self.session.next_due().is_none_or(|at| at >= until)
+            && (!self.is_idle() || self.last_activity + idle >= until)
+            && !timer.is_elapsed()
+    }
+
+    /// The daemon's own reluctance to read is not the peer's.
+    fn owes_bytes(&self) -> bool {
+        self.reading.is_some() && !self.is_congested()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.session.is_quiet() && self.reading.is_none() && !self.session.is_leaving()
+    }
+
+    fn expire_if(&mut self, due: Instant) -> Poll<Result<(), Broken>> {
         let now = Instant::now();
         if now >= due {
             self.expire(now)?
@@ -59,12 +115,10 @@ impl Connection {
             return Some(self.greeted_until);
         }
         let write = self.writing.as_ref().map(|writing| writing.since + timeouts.write);
-        // The daemon's own reluctance to read is not the peer's.
-        let reading = self.reading.as_ref().filter(|_| !self.is_congested());
+        let reading = self.reading.as_ref().filter(|_| self.owes_bytes());
         let read = reading.map(|reading| reading.since + timeouts.read);
         let arriving = self.inbound.awaited().map(|(waiting, _)| waiting.deadline());
-        let quiet = self.session.is_quiet() && self.reading.is_none() && !self.session.is_leaving();
-        let idle = quiet.then(|| self.last_activity + timeouts.idle);
+        let idle = self.is_idle().then(|| self.last_activity + timeouts.idle);
         [read, write, idle, self.session.next_due(), arriving].into_iter().flatten().min()
     }
 
@@ -96,10 +150,7 @@ impl Connection {
             self.session.violation("no progress within a frame; timeouts.read passed");
             return Ok(());
         }
-        if !self.session.is_quiet() || self.reading.is_some() || self.session.is_leaving() {
-            return Ok(());
-        }
-        if now >= self.last_activity + timeouts.idle {
+        if self.is_idle() && now >= self.last_activity + timeouts.idle {
             self.session.leave_idle();
         }
         Ok(())

@@ -199,7 +199,6 @@ impl Connection {
                 }
             };
             completed = true;
-            turn.goes_on = !data.is_empty();
             match item {
                 Item::Preface => self.session.preface(),
                 Item::Work { prefix, header, body } => {

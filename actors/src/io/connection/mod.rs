@@ -7,12 +7,9 @@ mod input;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
-
-use tokio::time::Sleep;
 
 use super::IoWorld;
 use super::admit::Waiting;
@@ -22,7 +19,7 @@ use super::parting::{LINGER, LINGER_MAX};
 use super::session::Session;
 use super::stream::{Peer, Stream};
 use crate::lifecycle::Phase;
-use clock::Progress;
+use clock::{Clock, Progress};
 
 /// Reads before other connections of the thread get their turn.
 const READS_MAX: usize = 8;
@@ -34,9 +31,7 @@ pub(crate) struct Connection {
     inbound: Inbound<Box<Waiting>>,
     session: Session,
     input: InputSide,
-    timer: Pin<Box<Sleep>>,
-    /// Whether the timer will wake this task; polled again only when it has, or is set anew.
-    timer_armed: bool,
+    clock: Clock,
     /// Since when the peer owes bytes of a frame that has begun, and how many came since.
     reading: Option<Progress>,
     /// Since when the peer owes room for what is to be written, and how much it took since.
@@ -89,7 +84,6 @@ impl Connection {
         let settings = world.settings.load();
         let client_key = peer.client_key(number, settings.queue.fair_by);
         let greeted_until = now + settings.timeouts.handshake;
-        let timer = Box::pin(tokio::time::sleep_until(greeted_until.into()));
         drop(settings);
         let inbound = Inbound::new(world.frame_bytes_max());
         Self {
@@ -98,8 +92,7 @@ impl Connection {
             stream,
             inbound,
             input: InputSide::Frames,
-            timer,
-            timer_armed: false,
+            clock: Clock::new(greeted_until),
             reading: None,
             writing: None,
             last_activity: now,

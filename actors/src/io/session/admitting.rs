@@ -8,7 +8,7 @@ use windlass_protocol::limits::SKIP_BYTES_MAX;
 use windlass_protocol::{DecodeError, FLAG_MORE, FailureCode, Prefix, Subject};
 use zeroize::Zeroizing;
 
-use super::known::{Terms, Wanted};
+use super::known::{Read, Terms, Wanted};
 use super::{Session, Stage, Turn};
 use crate::dispatch::{Admitted, Batch, Class, Failure, PendingReplies};
 use crate::io::admit::{Arrival, Ask, Granted, Task, Waiting};
@@ -118,7 +118,8 @@ impl Session {
 
     /// Understands a header. What the one before it in this turn asked for is not looked up again.
     fn read(&self, turn: &mut Turn, header: &[u8], body_bytes: u64) -> Result<(Wanted, Terms), DecodeError> {
-        if let Some((wanted, terms)) = turn.known.find(header, body_bytes)? {
+        let price = |task: &mut Task| self.world.price(&turn.settings, task);
+        if let Some((wanted, terms)) = turn.known.find(header, body_bytes, price)? {
             return Ok((wanted, terms));
         }
         let (subject, subject_bytes) = Subject::decode(header)?;
@@ -126,9 +127,12 @@ impl Session {
         let task = self.world.task(&turn.settings, subject.operation, &subject.parameters, body_bytes);
         let asked = match &task {
             Ok(task) => {
-                let asked = turn.settings.catalogue.entries()[task.entry].index.into();
-                if turn.goes_on {
-                    turn.known.note(header, subject_bytes, &terms, body_bytes, asked, task);
+                let entry = &turn.settings.catalogue.entries()[task.entry];
+                let asked = entry.index.into();
+                // What goes with a secret is not kept either.
+                if entry.operation.declaration().secrecy == Secrecy::Open {
+                    let (settings, subject_len, terms) = (&turn.settings, subject_bytes, &terms);
+                    turn.known.note(header, Read { settings, subject_len, terms, body_bytes, asked, task });
                 }
                 asked
             }

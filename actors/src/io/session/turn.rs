@@ -24,8 +24,6 @@ pub(crate) struct Turn {
     pub(super) filling: Option<(Batch, PendingReplies)>,
     pub(super) n_infos: u8,
     pub(super) known: Known,
-    /// Whether there is more to take apart.
-    pub(crate) goes_on: bool,
     /// Requests read, not in the metrics yet.
     pub(super) read: Row,
     pub(super) bytes_in: u64,
@@ -71,12 +69,11 @@ impl Session {
     pub(crate) fn begin_turn(&self, now: Instant) -> Turn {
         let settings = self.world.settings.load();
         Turn {
+            known: Known::of_thread(&settings),
             settings,
             now,
             filling: None,
             n_infos: 0,
-            known: Known::default(),
-            goes_on: false,
             read: Row::default(),
             bytes_in: 0,
         }
@@ -85,6 +82,7 @@ impl Session {
     /// It is taken apart: sends what is complete over the bridge.
     pub(crate) fn end_turn(&mut self, mut turn: Turn) {
         self.settle(&mut turn);
+        turn.known.keep();
         self.submit(turn.filling);
     }
 
