@@ -98,10 +98,10 @@ impl Known {
         let terms = if header == &last.header[..last.header_len] {
             last.terms
         } else {
-            match header.strip_prefix(&last.header[..last.subject_len]) {
-                Some(rest) => Terms::decode(rest)?,
-                None => return Ok(None),
-            }
+            let Some(rest) = header.strip_prefix(&last.header[..last.subject_len]) else { return Ok(None) };
+            let terms = Terms::decode(rest)?;
+            last.keep(header, terms);
+            terms
         };
         if !self.is_fresh {
             price(&mut last.task);
@@ -131,6 +131,18 @@ impl Known {
             place => *place = Some(Box::new(last)),
         }
         self.is_fresh = true;
+    }
+}
+
+impl Last {
+    /// Keeps the rest of a header with the same subject, if there is room: whoever pipelines sends the next one at the
+    /// same time, and so mostly the same to its last byte.
+    fn keep(&mut self, header: &[u8], terms: Terms) {
+        if let Some(place) = self.header.get_mut(..header.len()) {
+            place.copy_from_slice(header);
+            self.header_len = header.len();
+            self.terms = terms;
+        }
     }
 }
 
@@ -205,6 +217,10 @@ mod tests {
         assert_eq!((found, task.unwrap().entry), (asked, 7));
         assert_eq!(deadline(find(&mut known, &first, 64).unwrap()), Duration::from_secs(1));
         assert_eq!(deadline(find(&mut known, &header("echo", 2, 5000), 64).unwrap()), Duration::from_secs(5));
+        assert_eq!(deadline(find(&mut known, &header("echo", 2, 5000), 64).unwrap()), Duration::from_secs(5));
+        let long = [header("echo", 1, 1000), vec![0; HEADER_BYTES_MAX]].concat();
+        assert!(find(&mut known, &long, 64).is_err(), "whatever follows");
+        assert_eq!(deadline(find(&mut known, &first, 64).unwrap()), Duration::from_secs(1));
         assert!(find(&mut known, &first, 65).unwrap().is_none());
         assert!(find(&mut known, &header("hash", 1, 1000), 64).unwrap().is_none());
         assert!(find(&mut known, b"", 64).unwrap().is_none());
