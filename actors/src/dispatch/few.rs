@@ -37,7 +37,8 @@ impl<T> Few<T> {
     }
 
     pub(crate) fn pop(&mut self) -> Option<T> {
-        self.first.take().or_else(|| self.others.pop_front())
+        // Written so that the element is moved once.
+        if self.first.is_some() { self.first.take() } else { self.others.pop_front() }
     }
 
     pub(super) fn front(&self) -> Option<&T> {

@@ -322,10 +322,11 @@ impl Batch {
 
     /// Takes the next job out to be run; its answer is owed through [`Batch::answer`].
     pub(crate) fn next(&mut self) -> Option<Job> {
-        let job = self.jobs.pop()?;
-        self.cpu = self.cpu.saturating_sub(job.cost.cpu);
-        self.current = Some(job.id);
-        Some(job)
+        let Job { id, cost, .. } = self.jobs.front()?;
+        let (id, cpu) = (*id, cost.cpu);
+        self.cpu = self.cpu.saturating_sub(cpu);
+        self.current = Some(id);
+        self.jobs.pop()
     }
 
     /// Keeps the answer of the job taken last.
