@@ -100,7 +100,6 @@ impl Drop for Bag<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::few::Few;
     use super::super::reply::{Answers, reply_channel};
     use super::*;
 
