@@ -134,6 +134,33 @@ pub(crate) struct Newcomer<'a> {
     pub(crate) now: Instant,
 }
 
+/// What a newcomer has to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// How long it would wait for a worker while others come as they do now.
+    pub(crate) wait: Duration,
+    /// How long it would wait if nobody else came.
+    undisturbed: Duration,
+    /// After what time the other clients of its class had nothing left that waits, if nobody else came.
+    rivals_gone: Duration,
+}
+
+impl Outlook {
+    /// Of one that nobody comes in the way of.
+    #[cfg(test)]
+    pub(super) fn undisturbed(wait: Duration) -> Self {
+        Self { wait, undisturbed: wait, rivals_gone: Duration::ZERO }
+    }
+
+    /// After what time the same newcomer would have to wait for no longer than `wait_max`, if nobody else came.
+    ///
+    /// Then what is thought of those who are not here yet is over with the rivals that are here, or with the pressure.
+    pub(crate) fn back_in(&self, wait_max: Duration) -> Duration {
+        let pressed = self.wait.saturating_sub(wait_max).min(self.rivals_gone).min(PRESSED_FOR);
+        self.undisturbed.saturating_sub(wait_max).max(pressed)
+    }
+}
+
 /// For how long after a refusal the daemon is taken to be under pressure.
 const PRESSED_FOR: Duration = Duration::from_secs(1);
 
@@ -280,7 +307,7 @@ impl Backlog {
         Duration::from_nanos(self.running.load(Ordering::Relaxed) / 2)
     }
 
-    /// The longest that a newcomer can have to wait as [`Backlog::wait`] foresees it, quickly told: until all that is
+    /// The longest that a newcomer can have to wait as [`Backlog::outlook`] foresees it, quickly told: until all that is
     /// here has begun. `None` where more than that decides.
     pub(crate) fn wait_at_most(&self, newcomer: &Newcomer<'_>) -> Option<Duration> {
         if newcomer.restricted.is_some() || self.is_pressed(newcomer.now) {
@@ -295,7 +322,7 @@ impl Backlog {
     /// Not simply behind all that is here: while it waits, every other client gets as much as its own client has had
     /// and has waiting, and the other class its share, so that a client with little behind it is not refused for what another has queued. What
     /// runs is left out: how much of it is left nobody knows, and it may be cancelled at any moment.
-    pub(crate) fn wait(&self, newcomer: &Newcomer<'_>) -> Duration {
+    pub(crate) fn outlook(&self, newcomer: &Newcomer<'_>) -> Outlook {
         let Newcomer { client, class, cpu, batch_share, workers, now, .. } = *newcomer;
         let others = match class {
             Class::Interactive => Class::Batch,
@@ -309,21 +336,29 @@ impl Backlog {
         let as_much = self.lead(client, class) + mine + cpu;
         let fair = mine.saturating_add(as_much.saturating_mul(rivals));
         let here = self.batches.left(self.waiting(class), workers);
+        let others_left = self.batches.left(self.waiting(others), workers);
+        let share = batch_share.get() - 1;
+        let behind = |ahead: Duration| {
+            let of_others = match class {
+                Class::Interactive => (ahead + cpu) / share,
+                Class::Batch => (ahead + cpu).saturating_mul(share),
+            };
+            let wait = divided(ahead + others_left.min(of_others), workers);
+            match newcomer.restricted {
+                Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once, fair)),
+                None => wait,
+            }
+        };
+        let undisturbed = behind(here.min(fair));
         // While more comes than can be done, others will go before it who are not here yet: something between what is
         // here and all that is fair.
-        let ahead =
-            if fair > here && self.is_pressed(now) { here + (fair - here) / 2 } else { here.min(fair) };
-        let share = batch_share.get() - 1;
-        let of_others = match class {
-            Class::Interactive => (ahead + cpu) / share,
-            Class::Batch => (ahead + cpu).saturating_mul(share),
-        };
-        let ahead = ahead + self.batches.left(self.waiting(others), workers).min(of_others);
-        let wait = divided(ahead, workers);
-        match newcomer.restricted {
-            Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once, fair)),
-            None => wait,
-        }
+        let is_pressed = fair > here && self.is_pressed(now);
+        let wait = if is_pressed { behind(here + (fair - here) / 2) } else { undisturbed };
+        // They and its client take turns until those who have less are done.
+        let own: Duration = waiting.iter().sum();
+        let theirs = here.saturating_sub(own);
+        let rivals_gone = divided(theirs + own.min(theirs / rivals.max(1)), workers);
+        Outlook { wait, undisturbed, rivals_gone }
     }
 
     fn restricted_wait(&self, operation: OperationIndex, at_once: usize, fair: Duration) -> Duration {
@@ -377,13 +412,17 @@ mod tests {
         client
     }
 
-    fn wait(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Duration {
+    fn outlook(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Outlook {
         let batch_share = NonZeroU32::new(8).unwrap();
         let now = backlog.started_at;
         let newcomer = Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share, now };
-        let wait = backlog.wait(&newcomer);
-        assert!(backlog.wait_at_most(&newcomer).is_none_or(|most| wait <= most), "{wait:?}");
-        wait
+        let outlook = backlog.outlook(&newcomer);
+        assert!(backlog.wait_at_most(&newcomer).is_none_or(|most| outlook.wait <= most), "{outlook:?}");
+        outlook
+    }
+
+    fn wait(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Duration {
+        outlook(backlog, client, class, cpu).wait
     }
 
     #[test]
@@ -423,6 +462,35 @@ mod tests {
         let fair = (100 + 101) * 10 * MS / 2;
         assert_eq!(wait(&backlog, &busy, Class::Interactive, 10 * MS), (here + fair) / 2);
         assert!(!backlog.is_pressed(pressed_at + PRESSED_FOR));
+    }
+
+    #[test]
+    fn who_is_not_here_yet_makes_nobody_come_back_later_than_needed() {
+        let backlog = backlog();
+        let lights: Vec<_> =
+            (10..20).map(|uid| client(&backlog, uid, Class::Interactive, 1, MS / 10)).collect();
+        let importer = client(&backlog, 1, Class::Interactive, 1000, 10 * MS);
+        backlog.note_pressure(backlog.started_at + MS);
+        let outlook = outlook(&backlog, &importer, Class::Interactive, 10 * MS);
+        assert!(outlook.wait > 20_000 * MS, "while the light ones come again and again: {outlook:?}");
+        // All that is here takes 5,000.5 ms of two workers.
+        assert_eq!(outlook.back_in(4000 * MS).as_millis(), 1000);
+        assert!(outlook.back_in(6000 * MS) < MS, "the light ones are done by then: {outlook:?}");
+        drop(lights);
+    }
+
+    #[test]
+    fn what_equal_clients_take_from_each_other_is_told_until_the_pressure_is_over() {
+        let backlog = backlog();
+        let _rivals: Vec<_> =
+            (10..20).map(|uid| client(&backlog, uid, Class::Interactive, 9, 10 * MS)).collect();
+        let one = client(&backlog, 1, Class::Interactive, 10, 10 * MS);
+        backlog.note_pressure(backlog.started_at + MS);
+        let outlook = outlook(&backlog, &one, Class::Interactive, 10 * MS);
+        // Of 1,000 ms that are here, and 1,200 that were fair.
+        assert_eq!(outlook.wait, 550 * MS);
+        assert_eq!(outlook.back_in(400 * MS), 150 * MS);
+        assert_eq!(outlook.back_in(500 * MS), 50 * MS);
     }
 
     #[test]
@@ -476,8 +544,8 @@ mod tests {
             batch_share: NonZeroU32::new(8).unwrap(),
             now: backlog.started_at,
         };
-        assert_eq!(backlog.wait(&newcomer), 50 * MS, "the first of the two is about to be taken");
+        assert_eq!(backlog.outlook(&newcomer).wait, 50 * MS, "the first of the two is about to be taken");
         backlog.restricted[0].batches.running.store(1, Ordering::Relaxed);
-        assert_eq!(backlog.wait(&newcomer), 100 * MS);
+        assert_eq!(backlog.outlook(&newcomer).wait, 100 * MS);
     }
 }

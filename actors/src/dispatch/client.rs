@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::Class;
-use super::backlog::{Backlog, Band, Load, Withdrawn, nanos};
+use super::backlog::{Backlog, Band, Load, Outlook, Withdrawn, nanos};
 
 /// Whom CPU time is shared between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,12 +60,17 @@ impl Client {
     /// Who was refused comes in again only when some room has been made, so that the time it is told is long enough to
     /// be true, and that not each job that ends lets in one of many who ask all the time. A request of
     /// another class, or with clearly more time than any that was refused, is not one of those.
-    pub(crate) fn may_wait(&self, class: Class, wait: Duration, wait_max: Duration) -> Result<(), Duration> {
+    pub(crate) fn may_wait(
+        &self,
+        class: Class,
+        outlook: &Outlook,
+        wait_max: Duration,
+    ) -> Result<(), Duration> {
         let again = wait_max - wait_max / AGAIN;
         let refused = &self.refused[class as usize];
         let longest = refused.load(Ordering::Relaxed);
         let was_refused = longest > 0 && nanos(again) <= longest;
-        let is_refused = wait > if was_refused { again } else { wait_max };
+        let is_refused = outlook.wait > if was_refused { again } else { wait_max };
         let longest_now = match is_refused {
             true => longest.max(nanos(wait_max)).max(1),
             false if was_refused => 0,
@@ -74,7 +79,7 @@ impl Client {
         if longest_now != longest {
             refused.store(longest_now, Ordering::Relaxed);
         }
-        if is_refused { Err(wait - again) } else { Ok(()) }
+        if is_refused { Err(outlook.back_in(again)) } else { Ok(()) }
     }
 
     /// A batch of its work has come to wait.
@@ -176,7 +181,7 @@ mod tests {
         let backlog = Arc::new(Backlog::new(0));
         let client = Client::new(ClientKey::Uid(1), &backlog);
         let ms = Duration::from_millis;
-        let may_wait = |wait| client.may_wait(Class::Interactive, ms(wait), ms(800));
+        let may_wait = |wait| client.may_wait(Class::Interactive, &Outlook::undisturbed(ms(wait)), ms(800));
         assert_eq!(may_wait(800), Ok(()));
         assert_eq!(may_wait(801), Err(ms(101)));
         assert_eq!(may_wait(701), Err(ms(1)));
@@ -190,7 +195,7 @@ mod tests {
         let client = Client::new(ClientKey::Uid(1), &backlog);
         let may_wait = |class, wait, wait_max| {
             let ms = Duration::from_millis;
-            client.may_wait(class, ms(wait), ms(wait_max)).is_ok()
+            client.may_wait(class, &Outlook::undisturbed(ms(wait)), ms(wait_max)).is_ok()
         };
         assert!(!may_wait(Class::Interactive, 900, 800));
         assert!(may_wait(Class::Batch, 800, 800));

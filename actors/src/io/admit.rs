@@ -190,10 +190,10 @@ impl IoWorld {
         if is_soon && !client.was_refused(class) {
             return Ok(());
         }
-        let wait = bridge.backlog.wait(&newcomer);
-        let refused = |retry_after| Failure::late(wait, wait_max).retry_after(retry_after);
+        let outlook = bridge.backlog.outlook(&newcomer);
+        let refused = |retry_after| Failure::late(outlook.wait, wait_max).retry_after(retry_after);
         client
-            .may_wait(class, wait, wait_max)
+            .may_wait(class, &outlook, wait_max)
             .inspect_err(|_| bridge.backlog.note_pressure(received_at))
             .map_err(refused)
     }

@@ -509,15 +509,18 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
         .unzip();
     let newcomer = client(&bridge, 2);
     let wait = || {
-        bridge.backlog.wait(&Newcomer {
-            client: &newcomer,
-            class: Class::Interactive,
-            cpu: 1000 * MS,
-            restricted: None,
-            workers: 2,
-            batch_share: settings.queue.batch_share,
-            now: Instant::now(),
-        })
+        bridge
+            .backlog
+            .outlook(&Newcomer {
+                client: &newcomer,
+                class: Class::Interactive,
+                cpu: 1000 * MS,
+                restricted: None,
+                workers: 2,
+                batch_share: settings.queue.batch_share,
+                now: Instant::now(),
+            })
+            .wait
     };
     assert_eq!(wait(), 500 * MS, "two of the three are about to be taken");
     assert!(stops.iter().all(StopFlag::withdraw));
@@ -576,15 +579,18 @@ fn restricted_work_that_was_withdrawn_makes_nobody_wait() {
         });
         let newcomer = client(&bridge, 1);
         let wait = || {
-            bridge.backlog.wait(&Newcomer {
-                client: &newcomer,
-                class: Class::Interactive,
-                cpu: 1000 * MS,
-                restricted: Some((OperationIndex(u16::try_from(operation).unwrap()), 1)),
-                workers: 8,
-                batch_share: settings.queue.batch_share,
-                now: Instant::now(),
-            })
+            bridge
+                .backlog
+                .outlook(&Newcomer {
+                    client: &newcomer,
+                    class: Class::Interactive,
+                    cpu: 1000 * MS,
+                    restricted: Some((OperationIndex(u16::try_from(operation).unwrap()), 1)),
+                    workers: 8,
+                    batch_share: settings.queue.batch_share,
+                    now: Instant::now(),
+                })
+                .wait
         };
         assert_eq!(wait(), 3000 * MS, "the first of the four is about to be taken");
         stops[0].raise();
