@@ -77,6 +77,9 @@ pub(crate) struct Backlog {
     /// When a request was last refused because it would have waited for too long, nanoseconds since the start; 0 is
     /// never.
     pressed_at: AtomicU64,
+    /// By class, nanoseconds: the longest that a request might have waited which was refused while this pressure
+    /// lasts; 0 once one that bears no more, and waited about as long, has come in.
+    refused: [AtomicU64; 2],
     /// Batches of all.
     batches: Batches,
     /// Operations whose jobs may have to wait for memory or for each other.
@@ -137,8 +140,10 @@ pub(crate) struct Newcomer<'a> {
 /// What a newcomer has to expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outlook {
-    /// How long it would wait for a worker while others come as they do now.
+    /// How long it would wait for a worker, for all that is known of others who come.
     pub(crate) wait: Duration,
+    /// How long it would wait under pressure, while others come who are not here yet.
+    disturbed: Duration,
     /// How long it would wait if nobody else came.
     undisturbed: Duration,
     /// After what time the other clients of its class had nothing left that waits, if nobody else came.
@@ -149,14 +154,15 @@ impl Outlook {
     /// Of one that nobody comes in the way of.
     #[cfg(test)]
     pub(super) fn undisturbed(wait: Duration) -> Self {
-        Self { wait, undisturbed: wait, rivals_gone: Duration::ZERO }
+        Self { wait, disturbed: wait, undisturbed: wait, rivals_gone: Duration::ZERO }
     }
 
     /// After what time the same newcomer would have to wait for no longer than `wait_max`, if nobody else came.
     ///
-    /// Then what is thought of those who are not here yet is over with the rivals that are here, or with the pressure.
+    /// Whoever is refused finds the daemon under pressure when it comes back. What is then thought of those who are not
+    /// here yet is over with the rivals that are here, or with the pressure.
     pub(crate) fn back_in(&self, wait_max: Duration) -> Duration {
-        let pressed = self.wait.saturating_sub(wait_max).min(self.rivals_gone).min(PRESSED_FOR);
+        let pressed = self.disturbed.saturating_sub(wait_max).min(self.rivals_gone).min(PRESSED_FOR);
         self.undisturbed.saturating_sub(wait_max).max(pressed)
     }
 }
@@ -172,6 +178,7 @@ impl Backlog {
             clocks: Default::default(),
             started_at: Instant::now(),
             pressed_at: AtomicU64::new(0),
+            refused: Default::default(),
             batches: Batches::default(),
             restricted: (0..n_operations).map(|_| Restricted::default()).collect(),
             running: AtomicU64::new(0),
@@ -285,8 +292,27 @@ impl Backlog {
         Duration::from_nanos(client.next(class).saturating_sub(clock))
     }
 
-    /// A request was refused because it would have waited for too long.
-    pub(crate) fn note_pressure(&self, now: Instant) {
+    /// The longest that a request of this class might have waited which was refused lately, nanoseconds; 0 is none.
+    pub(super) fn refused(&self, class: Class, now: Instant) -> u64 {
+        if self.is_pressed(now) { self.refused[class as usize].load(Ordering::Relaxed) } else { 0 }
+    }
+
+    /// A request was refused because it would have waited for too long. Pressure begins with those who could not
+    /// know: whoever asks again and again alone makes none.
+    pub(super) fn note_refused(&self, class: Class, wait_max: Duration, was_held: bool, now: Instant) {
+        let longest = self.refused(class, now).max(nanos(wait_max)).max(1);
+        self.refused[class as usize].store(longest, Ordering::Relaxed);
+        if !was_held {
+            self.note_pressure(now);
+        }
+    }
+
+    /// A request has come in although those who bear no more had to wait until some room was made: it is made now.
+    pub(super) fn note_room(&self, class: Class) {
+        self.refused[class as usize].store(0, Ordering::Relaxed);
+    }
+
+    fn note_pressure(&self, now: Instant) {
         let since_start = now.saturating_duration_since(self.started_at);
         self.pressed_at.store(nanos(since_start).max(1), Ordering::Relaxed);
     }
@@ -352,13 +378,13 @@ impl Backlog {
         let undisturbed = behind(here.min(fair));
         // While more comes than can be done, others will go before it who are not here yet: something between what is
         // here and all that is fair.
-        let is_pressed = fair > here && self.is_pressed(now);
-        let wait = if is_pressed { behind(here + (fair - here) / 2) } else { undisturbed };
+        let disturbed = if fair > here { behind(here + (fair - here) / 2) } else { undisturbed };
+        let wait = if self.is_pressed(now) { disturbed } else { undisturbed };
         // They and its client take turns until those who have less are done.
         let own: Duration = waiting.iter().sum();
         let theirs = here.saturating_sub(own);
         let rivals_gone = divided(theirs + own.min(theirs / rivals.max(1)), workers);
-        Outlook { wait, undisturbed, rivals_gone }
+        Outlook { wait, disturbed, undisturbed, rivals_gone }
     }
 
     fn restricted_wait(&self, operation: OperationIndex, at_once: usize, fair: Duration) -> Duration {

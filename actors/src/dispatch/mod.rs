@@ -32,7 +32,7 @@ pub(crate) use admission::{Admission, HeldBytes, Refusal, Slot};
 pub(crate) use backlog::{Backlog, Newcomer};
 pub(crate) use bridge::{Bridge, Hands};
 pub(crate) use budget::Budget;
-pub(crate) use client::{Client, ClientKey, Clients};
+pub(crate) use client::{Bid, Client, ClientKey, Clients};
 pub(crate) use cost::CostModel;
 pub use failure::Failure;
 pub use job::Class;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use windlass_protocol::FailureCode;
 
 use super::IoWorld;
-use crate::dispatch::{Admitted, Class, Client, Cost, Failure, Newcomer, Refusal};
+use crate::dispatch::{Admitted, Bid, Class, Client, Cost, Failure, Newcomer, Refusal};
 use crate::operation::{Arguments, Declaration, Entry, Estimate, Input, Secrecy};
 use crate::settings::Settings;
 use crate::telemetry::Asked;
@@ -192,10 +192,7 @@ impl IoWorld {
         }
         let outlook = bridge.backlog.outlook(&newcomer);
         let refused = |retry_after| Failure::late(outlook.wait, wait_max).retry_after(retry_after);
-        client
-            .may_wait(class, &outlook, wait_max)
-            .inspect_err(|_| bridge.backlog.note_pressure(received_at))
-            .map_err(refused)
+        client.may_wait(&Bid { class, outlook: &outlook, wait_max, now: received_at }).map_err(refused)
     }
 
     /// Whether a request whose hold is over may come to the queue: it is a newcomer there like any other.

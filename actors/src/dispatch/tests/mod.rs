@@ -1,6 +1,8 @@
 //! The bridge by itself: no sockets, no pool, no clock that matters.
 
 #[cfg(all(test, not(windlass_loom)))]
+mod foresight;
+#[cfg(all(test, not(windlass_loom)))]
 mod memory;
 #[cfg(all(test, not(windlass_loom)))]
 mod model;
