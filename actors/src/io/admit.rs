@@ -174,8 +174,7 @@ impl IoWorld {
         let Prospect { client, class, cost, allowed, received_at } = *prospect;
         let bridge = &self.workers.bridge;
         let spare = allowed.saturating_sub(cost.cpu_least());
-        // A prediction may be off, and an answer has a way to go.
-        let wait_max = settings.queue.wait_max.min(spare - spare / MARGIN);
+        let wait_max = foreseen_max(settings.queue.wait_max.min(spare));
         let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
         let newcomer = Newcomer {
             client,
@@ -245,8 +244,15 @@ impl IoWorld {
     }
 }
 
-/// The part of the time until its deadline that no request is to spend waiting: one in this many.
+/// The part of the time that a request has to wait, by its deadline or `queue.max_wait`, that it is not admitted for:
+/// one in this many.
 const MARGIN: u32 = 4;
+
+/// The longest wait that may be foreseen for a request that can wait for so long. A prediction may be off, what was
+/// accepted is not to be dropped for that, and an answer has a way to go.
+fn foreseen_max(wait_max: Duration) -> Duration {
+    wait_max - wait_max / MARGIN
+}
 
 /// What a request occupies besides its bodies: itself, its parameters, its places in tables. A request with an empty
 /// body is not free either.
@@ -311,5 +317,17 @@ impl Waiting {
 
     pub(super) fn secrecy(&self) -> Secrecy {
         self.declaration().secrecy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_accepted_is_in_time_where_everything_takes_a_third_longer_than_foreseen() {
+        for wait_max in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10), Duration::MAX] {
+            assert!(foreseen_max(wait_max).as_secs_f64() * 1.333 <= wait_max.as_secs_f64(), "{wait_max:?}");
+        }
     }
 }
