@@ -15,6 +15,7 @@ mod failure;
 mod few;
 mod intake;
 mod job;
+mod outflow;
 mod places;
 mod post;
 mod reply;

@@ -210,9 +210,11 @@ impl IoWorld {
 
     /// A refusal, with the time in which as much as was asked for becomes free.
     pub(super) fn refused(&self, refusal: Refusal) -> Failure {
-        let drains_in = self.workers.drain_in().as_secs_f64();
-        let wait = Duration::try_from_secs_f64(drains_in * refusal.share()).unwrap_or(Duration::MAX);
-        Failure::from(refusal).retry_after(wait)
+        let workers = &self.workers;
+        let wait = workers.bridge.admission.back_in(&refusal, workers.drain_in(), Instant::now());
+        // Whatever is held is answered by then.
+        let most = self.settings.load().timeouts.deadline_max;
+        Failure::from(refusal).retry_after(wait.min(most))
     }
 
     fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {
