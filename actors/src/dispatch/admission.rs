@@ -137,11 +137,16 @@ impl Admission {
         match *refusal {
             // One of as many has to end.
             Refusal::Slots { limit } => drains_in / u32::try_from(limit.max(1)).unwrap_or(u32::MAX),
-            Refusal::Memory { held, asked, limit } => self.freed.time_for(missing(held, asked, limit), now),
+            Refusal::Memory { held, asked, limit } => self.room_in(missing(held, asked, limit), now),
             Refusal::Arrivals { arriving, asked, limit } => {
                 self.arrived.time_for(missing(arriving, asked, limit), now)
             }
         }
+    }
+
+    /// How long it takes until so many held bytes are given back.
+    pub(crate) fn room_in(&self, bytes: u64, now: Instant) -> Duration {
+        self.freed.time_for(bytes, now)
     }
 
     /// Requests that wait or run.

@@ -271,6 +271,12 @@ impl Backlog {
         [&self.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
     }
 
+    /// So many batches wait, for tests of what is made of that.
+    #[cfg(test)]
+    pub(super) fn count_waiting(&self, n: usize) {
+        self.batches.waiting.fetch_add(n, Ordering::Relaxed);
+    }
+
     /// Estimated CPU time of what waits in a class.
     pub(crate) fn waiting(&self, class: Class) -> Duration {
         self.waiting[class as usize].live()
@@ -434,7 +440,7 @@ mod tests {
     fn client(backlog: &Arc<Backlog>, uid: u32, class: Class, jobs: u32, cpu: Duration) -> Arc<Client> {
         let client = Client::new(ClientKey::Uid(uid), backlog);
         (0..jobs).for_each(|_| client.enters(class, cpu));
-        backlog.batches.waiting.fetch_add(jobs as usize, Ordering::Relaxed);
+        backlog.count_waiting(jobs as usize);
         client
     }
 

@@ -23,6 +23,11 @@ pub(crate) enum ClientKey {
 /// Who was refused comes in again when the wait is shorter than the longest by one part in this many.
 const AGAIN: u32 = 8;
 
+/// What wait it is that lets them in again who were refused although they bear this one.
+pub(super) fn again(wait_max: Duration) -> Duration {
+    wait_max - wait_max / AGAIN
+}
+
 /// A request that may have to wait.
 pub(crate) struct Bid<'a> {
     pub(crate) class: Class,
@@ -74,7 +79,7 @@ impl Client {
     /// all are held to that; whoever has little before it does not come near it.
     pub(crate) fn may_wait(&self, bid: &Bid<'_>) -> Result<(), Duration> {
         let Bid { class, outlook, wait_max, now } = *bid;
-        let again = wait_max - wait_max / AGAIN;
+        let again = again(wait_max);
         let is_one_of = |refused: u64| refused > 0 && nanos(again) <= refused;
         let own = self.refused[class as usize].load(Ordering::Relaxed);
         let of_all = self.backlog.refused(class, now);

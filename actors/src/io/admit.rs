@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use windlass_protocol::FailureCode;
 
 use super::IoWorld;
-use crate::dispatch::{Admitted, Bid, Class, Client, Cost, Failure, Newcomer, Refusal};
+use super::inflight::Crossed;
+use crate::dispatch::{Admitted, Class, Client, Cost, Failure, Prospect, Refusal};
 use crate::operation::{Arguments, Declaration, Entry, Estimate, Input, Secrecy};
 use crate::settings::Settings;
 use crate::telemetry::Asked;
@@ -51,16 +52,6 @@ impl Arrival {
             Self::Here(bytes) | Self::Coming(bytes) => bytes,
         }
     }
-}
-
-/// A request that would come to the queue.
-struct Prospect<'a> {
-    client: &'a Client,
-    class: Class,
-    cost: &'a Cost,
-    /// Until its deadline, from `received_at` on.
-    allowed: Duration,
-    received_at: Instant,
 }
 
 /// A request that is admitted.
@@ -109,17 +100,20 @@ impl IoWorld {
 
     /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
     pub(crate) fn admit(&self, settings: &Settings, task: Task, ask: &Ask<'_>) -> Result<Granted, Failure> {
-        let in_flight_max = settings.limits.in_flight_per_connection.get();
-        if ask.in_flight >= in_flight_max as usize {
-            let message =
-                format!("{in_flight_max} requests are in flight on this connection, the most allowed");
-            return Err(Failure::refused(FailureCode::OVERLOADED, message));
-        }
         let body_bytes = ask.body.bytes();
         let Task { entry: place, arguments, cost, hold } = task;
         let entry = &settings.catalogue.entries()[place];
         let allowed =
             ask.deadline.unwrap_or(settings.timeouts.deadline_default).min(settings.timeouts.deadline_max);
+        let (whose, until) = ((ask.client, ask.class), (allowed, ask.received_at));
+        let in_flight_max = settings.limits.in_flight_per_connection.get();
+        if ask.in_flight >= in_flight_max as usize {
+            let message =
+                format!("{in_flight_max} requests are in flight on this connection, the most allowed");
+            let prospect = self.prospect(settings, entry, &cost, whose, until);
+            let one_ends_in = self.workers.bridge.ends_in(&prospect, ask.in_flight);
+            return Err(Failure::refused(FailureCode::OVERLOADED, message).retry_after(one_ends_in));
+        }
         in_time(cost.cpu_least() + hold.unwrap_or_default(), allowed)?;
 
         let admission = &self.workers.bridge.admission;
@@ -134,12 +128,7 @@ impl IoWorld {
         let held = held.map_err(|refusal| self.refused(refusal))?;
         if hold.is_none() {
             // Whoever is held comes to the queue later than anybody can foresee now, and is asked then.
-            let Ask { client, class, received_at, .. } = *ask;
-            self.soon_enough(
-                settings,
-                entry,
-                &Prospect { client, class, cost: &cost, allowed, received_at },
-            )?;
+            self.workers.bridge.soon_enough(&self.prospect(settings, entry, &cost, whose, until))?;
         }
         let request = Admitted {
             id: ask.id,
@@ -164,34 +153,25 @@ impl IoWorld {
         Ok(Cost { estimate, cpu })
     }
 
-    /// Refuses what the queue would make too late.
-    fn soon_enough(
+    /// A request with this cost that has so much time left at `now`.
+    fn prospect<'a>(
         &self,
-        settings: &Settings,
+        settings: &'a Settings,
         entry: &Entry,
-        prospect: &Prospect<'_>,
-    ) -> Result<(), Failure> {
-        let Prospect { client, class, cost, allowed, received_at } = *prospect;
-        let bridge = &self.workers.bridge;
-        let spare = allowed.saturating_sub(cost.cpu_least());
-        let wait_max = foreseen_max(settings.queue.wait_max.min(spare));
-        let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
-        let newcomer = Newcomer {
+        cost: &Cost,
+        (client, class): (&'a Client, Class),
+        (allowed, now): (Duration, Instant),
+    ) -> Prospect<'a> {
+        Prospect {
             client,
             class,
             cpu: cost.cpu,
-            restricted: at_once.filter(|n| *n < self.n_workers()).map(|n| (entry.index, n)),
-            workers: self.n_workers(),
-            batch_share: settings.queue.batch_share,
-            now: received_at,
-        };
-        let is_soon = bridge.backlog.wait_at_most(&newcomer).is_some_and(|wait| wait <= wait_max);
-        if is_soon && !client.was_refused(class) {
-            return Ok(());
+            cpu_least: cost.cpu_least(),
+            restricted: self.workers.bridge.restricted(entry, cost.estimate.work_bytes),
+            queue: &settings.queue,
+            allowed,
+            now,
         }
-        let outlook = bridge.backlog.outlook(&newcomer);
-        let refused = |retry_after| Failure::late(outlook.wait, wait_max).retry_after(retry_after);
-        client.may_wait(&Bid { class, outlook: &outlook, wait_max, now: received_at }).map_err(refused)
     }
 
     /// Whether a request whose hold is over may come to the queue: it is a newcomer there like any other.
@@ -204,8 +184,8 @@ impl IoWorld {
         let allowed = request.deadline.saturating_duration_since(now);
         in_time(request.cost.cpu_least(), allowed)?;
         let entry = &settings.catalogue.entries()[request.entry];
-        let (class, cost) = (*class, &request.cost);
-        self.soon_enough(settings, entry, &Prospect { client, class, cost, allowed, received_at: now })
+        let prospect = self.prospect(settings, entry, &request.cost, (client, *class), (allowed, now));
+        self.workers.bridge.soon_enough(&prospect)
     }
 
     /// A refusal, with the time in which as much as was asked for becomes free.
@@ -215,6 +195,17 @@ impl IoWorld {
         // Whatever is held is answered by then.
         let most = self.settings.load().timeouts.deadline_max;
         Failure::from(refusal).retry_after(wait.min(most))
+    }
+
+    /// Why a request is given up that was admitted, with the time after which it would be again where it is only the
+    /// queue that stands in the way.
+    pub(super) fn given_up(&self, crossed: &Crossed, failure: Failure, now: Instant) -> Failure {
+        if failure.code != FailureCode::OVERLOADED {
+            return failure;
+        }
+        let settings = self.settings.load();
+        let Some(prospect) = crossed.prospect(&settings, now) else { return failure };
+        failure.retry_after(self.workers.bridge.back_in(&prospect))
     }
 
     fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {
@@ -244,16 +235,6 @@ impl IoWorld {
         request.cost = cost;
         Ok(())
     }
-}
-
-/// The part of the time that a request has to wait, by its deadline or `queue.max_wait`, that it is not admitted for:
-/// one in this many.
-const MARGIN: u32 = 4;
-
-/// The longest wait that may be foreseen for a request that can wait for so long. A prediction may be off, what was
-/// accepted is not to be dropped for that, and an answer has a way to go.
-fn foreseen_max(wait_max: Duration) -> Duration {
-    wait_max - wait_max / MARGIN
 }
 
 /// What a request occupies besides its bodies: itself, its parameters, its places in tables. A request with an empty
@@ -319,17 +300,5 @@ impl Waiting {
 
     pub(super) fn secrecy(&self) -> Secrecy {
         self.declaration().secrecy
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_accepted_is_in_time_where_everything_takes_a_third_longer_than_foreseen() {
-        for wait_max in [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(10), Duration::MAX] {
-            assert!(foreseen_max(wait_max).as_secs_f64() * 1.333 <= wait_max.as_secs_f64(), "{wait_max:?}");
-        }
     }
 }
