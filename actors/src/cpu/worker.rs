@@ -363,7 +363,7 @@ fn unstarted(workers: &Workers, batch: &Batch, job: &Job, taken: Taken) -> Optio
 /// After what time a job would be admitted again that is given up now.
 fn back_in(workers: &Workers, batch: &Batch, job: &Job, now: Instant) -> Duration {
     let entry = &batch.settings.catalogue.entries()[job.entry];
-    workers.bridge.back_in(&Prospect {
+    let prospect = Prospect {
         client: batch.client(),
         class: batch.class,
         cpu: job.cost.cpu,
@@ -372,7 +372,8 @@ fn back_in(workers: &Workers, batch: &Batch, job: &Job, now: Instant) -> Duratio
         queue: &batch.settings.queue,
         allowed: job.deadline.saturating_duration_since(job.queued_at),
         now,
-    })
+    };
+    workers.bridge.back_in(&prospect, workers.free_in(now))
 }
 
 fn stopped_by_drain(workers: &Workers, stop: &StopFlag) -> bool {

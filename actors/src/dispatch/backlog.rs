@@ -133,6 +133,8 @@ pub(crate) struct Newcomer<'a> {
     /// Its operation, and how many of its jobs may run at the same time, where those are fewer than the workers.
     pub(crate) restricted: Option<(OperationIndex, usize)>,
     pub(crate) workers: usize,
+    /// When the first of the workers is free, by the estimate of what it runs.
+    pub(crate) free_in: Duration,
     pub(crate) batch_share: NonZeroU32,
     pub(crate) now: Instant,
 }
@@ -277,6 +279,12 @@ impl Backlog {
         self.batches.waiting.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// So much runs, for the same tests.
+    #[cfg(test)]
+    pub(super) fn count_running(&self, cpu: Duration) {
+        self.running.fetch_add(nanos(cpu), Ordering::Relaxed);
+    }
+
     /// Estimated CPU time of what waits in a class.
     pub(crate) fn waiting(&self, class: Class) -> Duration {
         self.waiting[class as usize].live()
@@ -340,22 +348,24 @@ impl Backlog {
     }
 
     /// The longest that a newcomer can have to wait as [`Backlog::outlook`] foresees it, quickly told: until all that is
-    /// here has begun. `None` where more than that decides.
+    /// here has begun, and one of the workers is free, which is no later than they are on the average. `None` where
+    /// more than that decides.
     pub(crate) fn wait_at_most(&self, newcomer: &Newcomer<'_>) -> Option<Duration> {
         if newcomer.restricted.is_some() || self.is_pressed(newcomer.now) {
             return None;
         }
         let waiting: u64 = self.waiting.iter().map(Load::live_nanos).sum();
-        Some(Duration::from_nanos(waiting / newcomer.workers.max(1) as u64))
+        let running = self.running.load(Ordering::Relaxed);
+        Some(Duration::from_nanos((waiting + running) / newcomer.workers.max(1) as u64))
     }
 
     /// How long a newcomer would wait for a worker.
     ///
     /// Not simply behind all that is here: while it waits, every other client gets as much as its own client has had
-    /// and has waiting, and the other class its share, so that a client with little behind it is not refused for what another has queued. What
-    /// runs is left out: how much of it is left nobody knows, and it may be cancelled at any moment.
+    /// and has waiting, and the other class its share, so that a client with little behind it is not refused for what another has queued. Of
+    /// what runs only the job counts that ends first: until then nobody begins, while all of them may end at any moment.
     pub(crate) fn outlook(&self, newcomer: &Newcomer<'_>) -> Outlook {
-        let Newcomer { client, class, cpu, batch_share, workers, now, .. } = *newcomer;
+        let Newcomer { client, class, cpu, batch_share, workers, free_in, now, .. } = *newcomer;
         let others = match class {
             Class::Interactive => Class::Batch,
             Class::Batch => Class::Interactive,
@@ -375,7 +385,7 @@ impl Backlog {
                 Class::Interactive => (ahead + cpu) / share,
                 Class::Batch => (ahead + cpu).saturating_mul(share),
             };
-            let wait = divided(ahead + others_left.min(of_others), workers);
+            let wait = free_in.saturating_add(divided(ahead + others_left.min(of_others), workers));
             match newcomer.restricted {
                 Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once, fair)),
                 None => wait,
@@ -447,7 +457,9 @@ mod tests {
     fn outlook(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Outlook {
         let batch_share = NonZeroU32::new(8).unwrap();
         let now = backlog.started_at;
-        let newcomer = Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share, now };
+        let free_in = Duration::ZERO;
+        let newcomer =
+            Newcomer { client, class, cpu, restricted: None, workers: 2, free_in, batch_share, now };
         let outlook = backlog.outlook(&newcomer);
         assert!(backlog.wait_at_most(&newcomer).is_none_or(|most| outlook.wait <= most), "{outlook:?}");
         outlook
@@ -573,6 +585,7 @@ mod tests {
             cpu: MS,
             restricted: Some((OperationIndex(0), 1)),
             workers: 2,
+            free_in: Duration::ZERO,
             batch_share: NonZeroU32::new(8).unwrap(),
             now: backlog.started_at,
         };

@@ -46,15 +46,21 @@ impl Bridge {
         let Prospect { client, class, cpu, restricted, queue, now, .. } = *prospect;
         let workers = self.places.limit();
         let restricted = restricted.filter(|(_, at_once)| *at_once < workers);
-        Newcomer { client, class, cpu, restricted, workers, batch_share: queue.batch_share, now }
+        let (batch_share, free_in) = (queue.batch_share, Duration::ZERO);
+        Newcomer { client, class, cpu, restricted, workers, free_in, batch_share, now }
     }
 
-    /// Refuses what the queue would make too late.
+    /// Refuses what the queue would make too late. `free_in` says when the first of the workers is free, and is asked
+    /// only where that may matter.
     ///
     /// # Errors
     ///
     /// Overloaded, with the time after which the same request would come in.
-    pub(crate) fn soon_enough(&self, prospect: &Prospect<'_>) -> Result<(), Failure> {
+    pub(crate) fn soon_enough(
+        &self,
+        prospect: &Prospect<'_>,
+        free_in: impl FnOnce() -> Duration,
+    ) -> Result<(), Failure> {
         let Prospect { client, class, now, .. } = *prospect;
         let wait_max = prospect.foreseen_max();
         let newcomer = self.newcomer(prospect);
@@ -62,20 +68,21 @@ impl Bridge {
         if is_soon && !client.was_refused(class) {
             return Ok(());
         }
-        let outlook = self.backlog.outlook(&newcomer);
+        let outlook = self.backlog.outlook(&Newcomer { free_in: free_in(), ..newcomer });
         let refused = |back_in| Failure::late(outlook.wait, wait_max).retry_after(back_in);
         client.may_wait(&Bid { class, outlook: &outlook, wait_max, now }).map_err(refused)
     }
 
     /// After what time the same request would be admitted that is given up now, after it was.
-    pub(crate) fn back_in(&self, prospect: &Prospect<'_>) -> Duration {
-        self.backlog.outlook(&self.newcomer(prospect)).back_in(again(prospect.foreseen_max()))
+    pub(crate) fn back_in(&self, prospect: &Prospect<'_>, free_in: Duration) -> Duration {
+        let newcomer = Newcomer { free_in, ..self.newcomer(prospect) };
+        self.backlog.outlook(&newcomer).back_in(again(prospect.foreseen_max()))
     }
 
     /// After what time one of so many requests of the same client may end: by the time one more would be done all of
     /// them are, one after the other.
-    pub(crate) fn ends_in(&self, prospect: &Prospect<'_>, n: usize) -> Duration {
-        let outlook = self.backlog.outlook(&self.newcomer(prospect));
+    pub(crate) fn ends_in(&self, prospect: &Prospect<'_>, free_in: Duration, n: usize) -> Duration {
+        let outlook = self.backlog.outlook(&Newcomer { free_in, ..self.newcomer(prospect) });
         (outlook.back_in(Duration::ZERO) + prospect.cpu) / u32::try_from(n.max(1)).unwrap_or(u32::MAX)
     }
 }
@@ -122,11 +129,22 @@ mod tests {
         (0..160).for_each(|_| flood.enters(Class::Interactive, SECOND / 10));
         bridge.backlog.count_waiting(160);
         let other = Client::new(ClientKey::Uid(2), &bridge.backlog);
-        assert_eq!(bridge.back_in(&prospect(&other, &queue)), Duration::ZERO, "at once");
+        assert_eq!(bridge.back_in(&prospect(&other, &queue), Duration::ZERO), Duration::ZERO, "at once");
         // 15.8 s for two workers, of which it comes in behind 5.25 s.
-        let told = bridge.back_in(&prospect(&flood, &queue));
+        let told = bridge.back_in(&prospect(&flood, &queue), Duration::ZERO);
         assert_eq!(told.as_millis(), 7900 - 5250);
-        let told = bridge.ends_in(&prospect(&flood, &queue), 160);
+        let told = bridge.ends_in(&prospect(&flood, &queue), Duration::ZERO, 160);
         assert_eq!(told.as_millis(), 50, "one after the other");
+    }
+    #[test]
+    fn what_runs_for_long_on_every_worker_is_waited_for() {
+        let (bridge, queue) = (bridge(), queue(8 * SECOND));
+        let client = Client::new(ClientKey::Uid(1), &bridge.backlog);
+        let asks = |free_in| bridge.soon_enough(&prospect(&client, &queue), || free_in);
+        assert!(asks(20 * SECOND).is_ok(), "nothing runs, and nobody looks");
+        bridge.backlog.count_running(2 * 25 * SECOND);
+        assert!(asks(6 * SECOND).is_ok());
+        let refused = asks(7 * SECOND).unwrap_err();
+        assert_eq!(refused.retry_after.unwrap().as_millis(), 7000 - 5250);
     }
 }

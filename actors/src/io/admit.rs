@@ -111,7 +111,8 @@ impl IoWorld {
             let message =
                 format!("{in_flight_max} requests are in flight on this connection, the most allowed");
             let prospect = self.prospect(settings, entry, &cost, whose, until);
-            let one_ends_in = self.workers.bridge.ends_in(&prospect, ask.in_flight);
+            let one_ends_in =
+                self.workers.bridge.ends_in(&prospect, self.workers.free_in(ask.received_at), ask.in_flight);
             return Err(Failure::refused(FailureCode::OVERLOADED, message).retry_after(one_ends_in));
         }
         in_time(cost.cpu_least() + hold.unwrap_or_default(), allowed)?;
@@ -128,7 +129,7 @@ impl IoWorld {
         let held = held.map_err(|refusal| self.refused(refusal))?;
         if hold.is_none() {
             // Whoever is held comes to the queue later than anybody can foresee now, and is asked then.
-            self.workers.bridge.soon_enough(&self.prospect(settings, entry, &cost, whose, until))?;
+            self.soon_enough(&self.prospect(settings, entry, &cost, whose, until))?;
         }
         let request = Admitted {
             id: ask.id,
@@ -185,7 +186,11 @@ impl IoWorld {
         in_time(request.cost.cpu_least(), allowed)?;
         let entry = &settings.catalogue.entries()[request.entry];
         let prospect = self.prospect(settings, entry, &request.cost, (client, *class), (allowed, now));
-        self.workers.bridge.soon_enough(&prospect)
+        self.soon_enough(&prospect)
+    }
+
+    fn soon_enough(&self, prospect: &Prospect<'_>) -> Result<(), Failure> {
+        self.workers.bridge.soon_enough(prospect, || self.workers.free_in(prospect.now))
     }
 
     /// A refusal, with the time in which as much as was asked for becomes free.
@@ -205,7 +210,7 @@ impl IoWorld {
         }
         let settings = self.settings.load();
         let Some(prospect) = crossed.prospect(&settings, now) else { return failure };
-        failure.retry_after(self.workers.bridge.back_in(&prospect))
+        failure.retry_after(self.workers.bridge.back_in(&prospect, self.workers.free_in(now)))
     }
 
     fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {

@@ -52,6 +52,7 @@ impl House {
             cpu: wish.cpu,
             restricted: None,
             workers: WORKERS,
+            free_in: self.free_in(),
             batch_share: self.settings.queue.batch_share,
             now,
         };
@@ -72,6 +73,12 @@ impl House {
         self.bridge.submit(batch);
         self.fill();
         Ok(())
+    }
+
+    /// When the first worker is free.
+    fn free_in(&self) -> Duration {
+        let left = self.running.iter().map(|(until, _)| *until - self.now);
+        if self.running.len() < WORKERS { Duration::ZERO } else { left.min().unwrap_or_default() }
     }
 
     /// Idle workers take what waits.

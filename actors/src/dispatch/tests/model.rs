@@ -86,6 +86,7 @@ fn restricted_wait(bridge: &Bridge, settings: &Settings) -> Duration {
         cpu: SECOND.cpu,
         restricted: Some((OperationIndex(1), 1)),
         workers: 1000,
+        free_in: Duration::ZERO,
         batch_share: settings.queue.batch_share,
         now: Instant::now(),
     };

@@ -517,6 +517,7 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
                 cpu: 1000 * MS,
                 restricted: None,
                 workers: 2,
+                free_in: Duration::ZERO,
                 batch_share: settings.queue.batch_share,
                 now: Instant::now(),
             })
@@ -587,6 +588,7 @@ fn restricted_work_that_was_withdrawn_makes_nobody_wait() {
                     cpu: 1000 * MS,
                     restricted: Some((OperationIndex(u16::try_from(operation).unwrap()), 1)),
                     workers: 8,
+                    free_in: Duration::ZERO,
                     batch_share: settings.queue.batch_share,
                     now: Instant::now(),
                 })
