@@ -150,8 +150,7 @@ impl IoWorld {
             .estimate(arguments, body_bytes)
             .map_err(|error| Failure { retry_safe: true, ..error.into() })?;
         self.fits_work(estimate.work_bytes)?;
-        let cpu = self.workers.bridge.costs.correct(entry.index, estimate.cpu);
-        Ok(Cost { estimate, cpu })
+        Ok(self.workers.bridge.costs.cost(entry.index, estimate))
     }
 
     /// A request with this cost that has so much time left at `now`.

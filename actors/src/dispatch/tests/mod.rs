@@ -133,7 +133,7 @@ fn admitted(bridge: &Bridge, wanted: Wanted) -> Admitted {
         arguments: Arguments::default(),
         input: Input::from(&b"input"[..]),
         deadline: Instant::now() + wanted.deadline,
-        cost: Cost { estimate: wanted.estimate, cpu: wanted.estimate.cpu },
+        cost: Cost { estimate: wanted.estimate, cpu: wanted.estimate.cpu, is_known: false },
         held: bridge.admission.hold(5, 1 << 20).unwrap(),
     }
 }

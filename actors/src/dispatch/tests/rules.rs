@@ -97,7 +97,7 @@ fn heavy_and_limited_jobs_travel_alone() {
     let settings = settings();
     let entry = |place: usize| &settings.catalogue.entries()[place];
     let (light, _pending, _) = batch(&bridge, &settings, &[Wanted::interactive(1)]);
-    let cost = |estimate: Estimate| Cost { estimate, cpu: estimate.cpu };
+    let cost = |estimate: Estimate| Cost { estimate, cpu: estimate.cpu, is_known: false };
     let costless = cost(COSTLESS);
     let heavy = cost(Estimate { cpu: Duration::from_millis(1), ..COSTLESS });
     let hungry = cost(Estimate { work_bytes: 1, ..COSTLESS });
@@ -670,6 +670,23 @@ fn a_job_that_cannot_end_in_time_is_given_up_before_it_is_started() {
         || {},
     );
     assert_eq!(lost, [true, false]);
+}
+
+#[test]
+fn what_is_known_to_take_longer_than_is_left_is_not_started_in_vain() {
+    let bridge = bridge();
+    let wanted = Wanted { deadline: 8000 * MS, ..wanted(1, 1, 5000 * MS) };
+    let is_lost = |cpu: Duration, is_known: bool| {
+        let (mut batch, _pending) = empty_batch(&bridge, &settings(), wanted);
+        batch.take_slot(&bridge.admission, 64).unwrap();
+        let request = admitted(&bridge, wanted);
+        let cost = Cost { cpu, is_known, ..request.cost };
+        batch.push(Admitted { cost, ..request }, Instant::now());
+        batch.is_lost(Instant::now())
+    };
+    assert!(!is_lost(10_000 * MS, false), "the operation says that it takes less");
+    assert!(is_lost(10_000 * MS, true));
+    assert!(!is_lost(8500 * MS, true), "such jobs differ");
 }
 
 #[test]
