@@ -5,7 +5,9 @@ use std::task::{Context, Poll, Waker};
 use windlass_protocol::FailureCode;
 
 use super::*;
+use crate::dispatch::budget::Shortage;
 use crate::dispatch::job::BATCH_JOBS_MAX;
+use crate::dispatch::schedule::{Schedule, Taken};
 use crate::dispatch::{Budget, Failure, Newcomer, ReplyBox};
 
 fn bridge() -> Bridge {
@@ -191,6 +193,52 @@ fn a_class_that_was_idle_has_saved_nothing_up() {
     let order = order(&bridge);
     let batch_in_first = order[..8].iter().filter(|id| **id > 1000).count();
     assert!(batch_in_first <= 2, "{order:?}");
+}
+
+/// A job of one class cannot run for ten seconds of the other's work, then its class has a flood that can: what the
+/// worker has it do before it comes to the other class.
+fn alone_after_being_blocked(class: Class) -> Duration {
+    let bridge = bridge();
+    let other = if class == Class::Batch { Class::Interactive } else { Class::Batch };
+    let settings = settings();
+    let mut schedule = Schedule::default();
+    let mut pending = Vec::new();
+    let mut push = |schedule: &mut Schedule, class, client, cpu, work_bytes| {
+        let estimate = Estimate { cpu, work_bytes, ..COSTLESS };
+        let wanted = Wanted { class, client, estimate, ..Wanted::interactive(1) };
+        let (batch, replies, _) = batch(&bridge, &settings, &[wanted]);
+        pending.push(replies);
+        schedule.push(batch);
+    };
+    let take = |schedule: &mut Schedule| {
+        let taken = schedule.take(Instant::now(), |batch| match batch.work_bytes() {
+            0 => Ok(()),
+            _ => Err(Shortage::Memory),
+        });
+        let Some(Taken::Job(batch, ())) = taken else { panic!("there is work") };
+        (batch.class, answer_all(batch))
+    };
+    push(&mut schedule, class, 1, MS, 1000);
+    for _ in 0..1000 {
+        push(&mut schedule, other, 2, 10 * MS, 0);
+        assert_eq!(take(&mut schedule).0, other, "nothing else can run");
+    }
+    let mut alone = Duration::ZERO;
+    for _ in 0..30 {
+        push(&mut schedule, class, 3, 20 * MS, 0);
+        push(&mut schedule, other, 2, 20 * MS, 0);
+        match take(&mut schedule) {
+            (taken, used) if taken == class => alone += used,
+            _ => return alone,
+        }
+    }
+    alone
+}
+
+#[test]
+fn a_class_that_could_not_run_has_saved_little_up() {
+    let alone = [Class::Interactive, Class::Batch].map(alone_after_being_blocked);
+    assert!(alone.iter().all(|alone| *alone <= 400 * MS), "{alone:?}");
 }
 
 #[test]
