@@ -139,7 +139,8 @@ impl Worker {
         if let Some(failure) = contained(workers, entry, &job, taken_at) {
             counters.ended(entry.index, End::Dropped, queue_time, Duration::ZERO);
             let answer = Answer::failed(job.id, failure, job.held);
-            return Answer { queue_time, ..answer };
+            // To know the input again took its time, for which its client has to stand.
+            return Answer { queue_time, service_time: clock.advance(), ..answer };
         }
         counters.started(Started {
             operation: entry.index,
