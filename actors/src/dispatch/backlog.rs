@@ -336,6 +336,16 @@ impl Backlog {
         at > 0 && now.saturating_duration_since(self.started_at + Duration::from_nanos(at)) < PRESSED_FOR
     }
 
+    /// Whether a request was refused lately because it would have waited for too long. Reads the clock only if ever.
+    pub(crate) fn is_pressed_now(&self) -> bool {
+        self.pressed_at.load(Ordering::Relaxed) > 0 && self.is_pressed(Instant::now())
+    }
+
+    /// After what time all that waits has begun, if nothing more comes.
+    pub(crate) fn begins_in(&self, workers: usize) -> Duration {
+        divided(self.waiting(Class::Interactive) + self.waiting(Class::Batch), workers)
+    }
+
     /// How long the workers need for all that waits and runs, if nothing more comes.
     pub(crate) fn drains_in(&self, workers: usize) -> Duration {
         let waiting = self.waiting(Class::Interactive) + self.waiting(Class::Batch);
