@@ -77,6 +77,9 @@ impl Daemon {
             ("listen.http", "127.0.0.1:0"),
             ("listen.admin", "127.0.0.1:0"),
             ("log.format", "json"),
+            // What waits behind a gate waits for longer than anybody would in earnest.
+            ("queue.max_wait", "10m"),
+            ("timeouts.deadline_default", "10m"),
         ];
         for (key, value) in own.iter().chain(settings) {
             command.arg("--set").arg(format!("{key}={value}"));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::coalesce::{Boarding, Kept};
 use super::digest::{Digest, digest};
 use super::workers::Workers;
-use crate::dispatch::{Answer, Bag, Batch, Cost, Failure, Hands, Job, StopFlag};
+use crate::dispatch::{Answer, Bag, Batch, Cost, Failure, Hands, Job, Prospect, StopFlag};
 use crate::operation::{
     Entry, Input, JobContext, OperationError, OperationIndex, Output, OutputBudget, StopCheck, WorkAreas,
 };
@@ -86,7 +86,7 @@ impl Worker {
             Boarding::Leads(batch) => batch,
             Boarding::Joined => return,
             Boarding::Arrived(batch, output) => {
-                self.share(batch, &output);
+                self.share(workers, batch, &output);
                 return;
             }
         };
@@ -98,13 +98,13 @@ impl Worker {
         batch.answer(answer);
         if let Some(output) = output {
             for follower in leading.arrives(&batch, &output, clock.now) {
-                self.share(follower, &output);
+                self.share(workers, follower, &output);
             }
         }
     }
 
     /// Answers a job with what another one has come to.
-    fn share(&self, mut batch: Batch, output: &Output) {
+    fn share(&self, workers: &Workers, mut batch: Batch, output: &Output) {
         let now = Instant::now();
         let Some(job) = batch.next() else { return };
         let counters = &self.crew.workers()[self.index];
@@ -113,6 +113,7 @@ impl Worker {
         let may_start = job.stop.start();
         let Job { id, input, deadline, mut held, .. } = job;
         let output_bytes = output.0.len() as u64;
+        let room_in = || workers.bridge.admission.room_in(output_bytes, now);
         let outcome = if !may_start {
             Err(Failure::abandoned())
         } else if now >= deadline {
@@ -122,6 +123,7 @@ impl Worker {
                 .reserve(output_bytes)
                 .map(|()| output.clone())
                 .map_err(|error| Failure { retry_safe: true, ..error.into() })
+                .map_err(|failure| failure.retry_after_if_overloaded(room_in))
         };
         let end = if outcome.is_ok() { End::Shared } else { End::Dropped };
         counters.ended(index, end, queue_time, Duration::ZERO);
@@ -142,7 +144,8 @@ impl Worker {
         if let Some(failure) = contained(workers, entry, &job, taken_at) {
             counters.ended(entry.index, End::Dropped, queue_time, Duration::ZERO);
             let answer = Answer::failed(job.id, failure, job.held);
-            return Answer { queue_time, ..answer };
+            // To know the input again took its time, for which its client has to stand.
+            return Answer { queue_time, service_time: clock.advance(), ..answer };
         }
         counters.started(Started {
             operation: entry.index,
@@ -176,6 +179,10 @@ impl Worker {
                 (End::Stopped, Err(Failure::drain_over()))
             }
             Ok(Err(error @ OperationError::Stopped(_))) => (End::Stopped, Err(error.into())),
+            Ok(Err(error @ OperationError::Overloaded(_))) => {
+                let room_in = workers.bridge.admission.room_in(cost.estimate.output_bytes, clock.now);
+                (End::Failed, Err(Failure::from(error).retry_after(room_in)))
+            }
             Ok(Err(error)) => (End::Failed, Err(error.into())),
             Err(panic) => {
                 tracing::error!(
@@ -351,12 +358,28 @@ fn unstarted(workers: &Workers, batch: &Batch, job: &Job, taken: Taken) -> Optio
     } else if at >= job.deadline {
         Some(Failure::expired(waited))
     } else if waited > batch.settings.queue.wait_max {
-        Some(Failure::waited_too_long(waited).retry_after(workers.drain_in()))
+        Some(Failure::waited_too_long(waited).retry_after(back_in(workers, batch, job, at)))
     } else if job.is_hopeless(at) {
-        Some(Failure::hopeless(waited).retry_after(workers.drain_in()))
+        Some(Failure::hopeless(waited).retry_after(back_in(workers, batch, job, at)))
     } else {
         None
     }
+}
+
+/// After what time a job would be admitted again that is given up now.
+fn back_in(workers: &Workers, batch: &Batch, job: &Job, now: Instant) -> Duration {
+    let entry = &batch.settings.catalogue.entries()[job.entry];
+    let prospect = Prospect {
+        client: batch.client(),
+        class: batch.class,
+        cpu: job.cost.cpu,
+        cpu_least: job.cost.cpu_least(),
+        restricted: workers.bridge.restricted(entry, job.cost.estimate.work_bytes),
+        queue: &batch.settings.queue,
+        allowed: job.deadline.saturating_duration_since(job.queued_at),
+        now,
+    };
+    workers.bridge.back_in(&prospect, workers.free_in(now))
 }
 
 fn stopped_by_drain(workers: &Workers, stop: &StopFlag) -> bool {

@@ -66,6 +66,12 @@ impl Workers {
         self.bridge.backlog.drains_in(self.bridge.places.limit())
     }
 
+    /// When the first worker is free: after the least of what they run by its estimate, at once while one of them rests.
+    pub(crate) fn free_in(&self, now: Instant) -> Duration {
+        let uptime = now.saturating_duration_since(self.metrics.started_at);
+        self.metrics.crews.roster().free_in(self.bridge.places.limit(), uptime)
+    }
+
     /// Forgets what is kept for requests that cannot wait any more. Never waits itself; to be called now and then.
     pub(crate) fn forget_old(&self, now: Instant) {
         self.flights.forget_old(now);

@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 use thiserror::Error;
+
+use super::outflow::Outflow;
 
 /// The counters. The limits come with each request from the settings that it is admitted under, so that a reload
 /// binds new grants only.
@@ -19,6 +22,10 @@ pub(crate) struct Admission {
     slots: CachePadded<AtomicUsize>,
     held_bytes: CachePadded<AtomicU64>,
     arriving_bytes: AtomicU64,
+    /// Of the held bytes.
+    freed: Outflow,
+    /// Of the arriving bytes.
+    arrived: Outflow,
 }
 
 /// Why nothing was granted. Every one of them passes by itself.
@@ -56,17 +63,9 @@ pub(crate) enum Refusal {
     },
 }
 
-impl Refusal {
-    /// What was asked for, as a share of what is in use: about so much of it has to end first.
-    #[allow(clippy::cast_precision_loss, reason = "a share needs no more than that")]
-    pub(crate) fn share(&self) -> f64 {
-        let (asked, used) = match *self {
-            Self::Slots { limit } => (1, limit as u64),
-            Self::Memory { held, asked, .. } => (asked, held),
-            Self::Arrivals { arriving, asked, .. } => (asked, arriving),
-        };
-        (asked as f64 / used.max(1) as f64).min(1.0)
-    }
+/// How much of what is in use has to be given back for what is asked.
+fn missing(used: u64, asked: u64, limit: u64) -> u64 {
+    used.saturating_add(asked).saturating_sub(limit)
 }
 
 fn try_add(counter: &AtomicU64, by: u64, limit: u64) -> Result<(), u64> {
@@ -130,6 +129,24 @@ impl Admission {
         })?;
         held.arriving = arriving;
         Ok(held)
+    }
+
+    /// After what time there may be room for what was refused, as fast as room is made now. `drains_in` is the time
+    /// that the workers need for all that is here.
+    pub(crate) fn back_in(&self, refusal: &Refusal, drains_in: Duration, now: Instant) -> Duration {
+        match *refusal {
+            // One of as many has to end.
+            Refusal::Slots { limit } => drains_in / u32::try_from(limit.max(1)).unwrap_or(u32::MAX),
+            Refusal::Memory { held, asked, limit } => self.room_in(missing(held, asked, limit), now),
+            Refusal::Arrivals { arriving, asked, limit } => {
+                self.arrived.time_for(missing(arriving, asked, limit), now)
+            }
+        }
+    }
+
+    /// How long it takes until so many held bytes are given back.
+    pub(crate) fn room_in(&self, bytes: u64, now: Instant) -> Duration {
+        self.freed.time_for(bytes, now)
     }
 
     /// Requests that wait or run.
@@ -200,6 +217,7 @@ impl HeldBytes {
         // The counters are shared by all threads: a store that changes nothing still takes their cache line away.
         if let Some(admission) = self.admission.as_ref().filter(|_| self.arriving > 0) {
             admission.arriving_bytes.fetch_sub(self.arriving, Ordering::AcqRel);
+            admission.arrived.add(self.arriving);
         }
         self.arriving = 0;
     }
@@ -242,6 +260,7 @@ impl HeldBytes {
         let Some(less) = self.bytes.checked_sub(total).filter(|less| *less > 0) else { return };
         if let Some(admission) = &self.admission {
             admission.held_bytes.fetch_sub(less, Ordering::AcqRel);
+            admission.freed.add(less);
         }
         self.bytes = total;
     }
@@ -319,6 +338,30 @@ mod tests {
         assert_eq!(admission.held_bytes(), 10);
         drop(held);
         assert_eq!(admission.held_bytes(), 0);
+    }
+
+    #[test]
+    fn who_finds_no_room_is_told_how_long_it_takes_to_make_it() {
+        const MIB: u64 = 1 << 20;
+        let (admission, start) = (Arc::new(Admission::default()), Instant::now());
+        let limit = 64 * MIB;
+        let ms = Duration::from_millis;
+        let told = |refused: Result<HeldBytes, Refusal>, at| {
+            admission.back_in(&refused.unwrap_err(), Duration::ZERO, start + at)
+        };
+        // Every 100 ms a body of 8 MiB has come and is answered at once, and another begins.
+        let mut bodies: std::collections::VecDeque<HeldBytes> =
+            (0..4).map(|_| admission.hold_arriving(8 * MIB, 8 * MIB, limit).unwrap()).collect();
+        for n in 1..=20 {
+            told(admission.hold_arriving(8 * MIB, 8 * MIB, limit), ms(100 * n) - ms(50));
+            bodies.pop_front();
+            bodies.push_back(admission.hold_arriving(8 * MIB, 8 * MIB, limit).unwrap());
+        }
+        let arrivals = told(admission.hold_arriving(8 * MIB, 8 * MIB, limit), ms(2000));
+        assert!((ms(50)..ms(200)).contains(&arrivals), "{arrivals:?}");
+        let held = told(admission.hold(40 * MIB, limit), ms(2000));
+        assert!(held < arrivals, "nothing was measured of that: {held:?}");
+        assert_eq!(admission.back_in(&Refusal::Slots { limit: 50 }, ms(5000), start), ms(100));
     }
 
     #[test]

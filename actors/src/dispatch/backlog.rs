@@ -81,6 +81,9 @@ pub(crate) struct Backlog {
     /// When a request was last refused because it would have waited for too long, nanoseconds since the start; 0 is
     /// never.
     pressed_at: AtomicU64,
+    /// By class, nanoseconds: the longest that a request might have waited which was refused while this pressure
+    /// lasts; 0 once one that bears no more, and waited about as long, has come in.
+    refused: [AtomicU64; 2],
     /// Batches of all.
     batches: Batches,
     /// Operations whose jobs may have to wait for memory or for each other.
@@ -134,8 +137,40 @@ pub(crate) struct Newcomer<'a> {
     /// Its operation, and how many of its jobs may run at the same time, where those are fewer than the workers.
     pub(crate) restricted: Option<(OperationIndex, usize)>,
     pub(crate) workers: usize,
+    /// When the first of the workers is free, by the estimate of what it runs.
+    pub(crate) free_in: Duration,
     pub(crate) batch_share: NonZeroU32,
     pub(crate) now: Instant,
+}
+
+/// What a newcomer has to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outlook {
+    /// How long it would wait for a worker, for all that is known of others who come.
+    pub(crate) wait: Duration,
+    /// How long it would wait under pressure, while others come who are not here yet.
+    disturbed: Duration,
+    /// How long it would wait if nobody else came.
+    undisturbed: Duration,
+    /// After what time the other clients of its class had nothing left that waits, if nobody else came.
+    rivals_gone: Duration,
+}
+
+impl Outlook {
+    /// Of one that nobody comes in the way of.
+    #[cfg(test)]
+    pub(super) fn undisturbed(wait: Duration) -> Self {
+        Self { wait, disturbed: wait, undisturbed: wait, rivals_gone: Duration::ZERO }
+    }
+
+    /// After what time the same newcomer would have to wait for no longer than `wait_max`, if nobody else came.
+    ///
+    /// Whoever is refused finds the daemon under pressure when it comes back. What is then thought of those who are not
+    /// here yet is over with the rivals that are here, or with the pressure.
+    pub(crate) fn back_in(&self, wait_max: Duration) -> Duration {
+        let pressed = self.disturbed.saturating_sub(wait_max).min(self.rivals_gone).min(PRESSED_FOR);
+        self.undisturbed.saturating_sub(wait_max).max(pressed)
+    }
 }
 
 /// For how long after a refusal the daemon is taken to be under pressure.
@@ -149,6 +184,7 @@ impl Backlog {
             clocks: Default::default(),
             started_at: Instant::now(),
             pressed_at: AtomicU64::new(0),
+            refused: Default::default(),
             batches: Batches::default(),
             restricted: (0..n_operations).map(|_| Restricted::default()).collect(),
             running: AtomicU64::new(0),
@@ -241,6 +277,18 @@ impl Backlog {
         [&self.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
     }
 
+    /// So many batches wait, for tests of what is made of that.
+    #[cfg(test)]
+    pub(super) fn count_waiting(&self, n: usize) {
+        self.batches.waiting.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// So much runs, for the same tests.
+    #[cfg(test)]
+    pub(super) fn count_running(&self, cpu: Duration) {
+        self.running.fetch_add(nanos(cpu), Ordering::Relaxed);
+    }
+
     /// Estimated CPU time of what waits in a class.
     pub(crate) fn waiting(&self, class: Class) -> Duration {
         self.waiting[class as usize].live()
@@ -262,8 +310,27 @@ impl Backlog {
         Duration::from_nanos(client.next(class).saturating_sub(clock))
     }
 
-    /// A request was refused because it would have waited for too long.
-    pub(crate) fn note_pressure(&self, now: Instant) {
+    /// The longest that a request of this class might have waited which was refused lately, nanoseconds; 0 is none.
+    pub(super) fn refused(&self, class: Class, now: Instant) -> u64 {
+        if self.is_pressed(now) { self.refused[class as usize].load(Ordering::Relaxed) } else { 0 }
+    }
+
+    /// A request was refused because it would have waited for too long. Pressure begins with those who could not
+    /// know: whoever asks again and again alone makes none.
+    pub(super) fn note_refused(&self, class: Class, wait_max: Duration, was_held: bool, now: Instant) {
+        let longest = self.refused(class, now).max(nanos(wait_max)).max(1);
+        self.refused[class as usize].store(longest, Ordering::Relaxed);
+        if !was_held {
+            self.note_pressure(now);
+        }
+    }
+
+    /// A request has come in although those who bear no more had to wait until some room was made: it is made now.
+    pub(super) fn note_room(&self, class: Class) {
+        self.refused[class as usize].store(0, Ordering::Relaxed);
+    }
+
+    fn note_pressure(&self, now: Instant) {
         let since_start = now.saturating_duration_since(self.started_at);
         self.pressed_at.store(nanos(since_start).max(1), Ordering::Relaxed);
     }
@@ -271,6 +338,16 @@ impl Backlog {
     fn is_pressed(&self, now: Instant) -> bool {
         let at = self.pressed_at.load(Ordering::Relaxed);
         at > 0 && now.saturating_duration_since(self.started_at + Duration::from_nanos(at)) < PRESSED_FOR
+    }
+
+    /// Whether a request was refused lately because it would have waited for too long. Reads the clock only if ever.
+    pub(crate) fn is_pressed_now(&self) -> bool {
+        self.pressed_at.load(Ordering::Relaxed) > 0 && self.is_pressed(Instant::now())
+    }
+
+    /// After what time all that waits has begun, if nothing more comes.
+    pub(crate) fn begins_in(&self, workers: usize) -> Duration {
+        divided(self.waiting(Class::Interactive) + self.waiting(Class::Batch), workers)
     }
 
     /// How long the workers need for all that waits and runs, if nothing more comes.
@@ -284,23 +361,25 @@ impl Backlog {
         Duration::from_nanos(self.running.load(Ordering::Relaxed) / 2)
     }
 
-    /// The longest that a newcomer can have to wait as [`Backlog::wait`] foresees it, quickly told: until all that is
-    /// here has begun. `None` where more than that decides.
+    /// The longest that a newcomer can have to wait as [`Backlog::outlook`] foresees it, quickly told: until all that is
+    /// here has begun, and one of the workers is free, which is no later than they are on the average. `None` where
+    /// more than that decides.
     pub(crate) fn wait_at_most(&self, newcomer: &Newcomer<'_>) -> Option<Duration> {
         if newcomer.restricted.is_some() || self.is_pressed(newcomer.now) {
             return None;
         }
         let waiting: u64 = self.waiting.iter().map(Load::live_nanos).sum();
-        Some(Duration::from_nanos(waiting / newcomer.workers.max(1) as u64))
+        let running = self.running.load(Ordering::Relaxed);
+        Some(Duration::from_nanos((waiting + running) / newcomer.workers.max(1) as u64))
     }
 
     /// How long a newcomer would wait for a worker.
     ///
     /// Not simply behind all that is here: while it waits, every other client gets as much as its own client has had
-    /// and has waiting, and the other class its share, so that a client with little behind it is not refused for what another has queued. What
-    /// runs is left out: how much of it is left nobody knows, and it may be cancelled at any moment.
-    pub(crate) fn wait(&self, newcomer: &Newcomer<'_>) -> Duration {
-        let Newcomer { client, class, cpu, batch_share, workers, now, .. } = *newcomer;
+    /// and has waiting, and the other class its share, so that a client with little behind it is not refused for what another has queued. Of
+    /// what runs only the job counts that ends first: until then nobody begins, while all of them may end at any moment.
+    pub(crate) fn outlook(&self, newcomer: &Newcomer<'_>) -> Outlook {
+        let Newcomer { client, class, cpu, batch_share, workers, free_in, now, .. } = *newcomer;
         let others = match class {
             Class::Interactive => Class::Batch,
             Class::Batch => Class::Interactive,
@@ -313,21 +392,29 @@ impl Backlog {
         let as_much = self.lead(client, class) + mine + cpu;
         let fair = mine.saturating_add(as_much.saturating_mul(rivals));
         let here = self.batches.left(self.waiting(class), workers);
+        let others_left = self.batches.left(self.waiting(others), workers);
+        let share = batch_share.get() - 1;
+        let behind = |ahead: Duration| {
+            let of_others = match class {
+                Class::Interactive => (ahead + cpu) / share,
+                Class::Batch => (ahead + cpu).saturating_mul(share),
+            };
+            let wait = free_in.saturating_add(divided(ahead + others_left.min(of_others), workers));
+            match newcomer.restricted {
+                Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once, fair)),
+                None => wait,
+            }
+        };
+        let undisturbed = behind(here.min(fair));
         // While more comes than can be done, others will go before it who are not here yet: something between what is
         // here and all that is fair.
-        let ahead =
-            if fair > here && self.is_pressed(now) { here + (fair - here) / 2 } else { here.min(fair) };
-        let share = batch_share.get() - 1;
-        let of_others = match class {
-            Class::Interactive => (ahead + cpu) / share,
-            Class::Batch => (ahead + cpu).saturating_mul(share),
-        };
-        let ahead = ahead + self.batches.left(self.waiting(others), workers).min(of_others);
-        let wait = divided(ahead, workers);
-        match newcomer.restricted {
-            Some((operation, at_once)) => wait.max(self.restricted_wait(operation, at_once, fair)),
-            None => wait,
-        }
+        let disturbed = if fair > here { behind(here + (fair - here) / 2) } else { undisturbed };
+        let wait = if self.is_pressed(now) { disturbed } else { undisturbed };
+        // They and its client take turns until those who have less are done.
+        let own: Duration = waiting.iter().sum();
+        let theirs = here.saturating_sub(own);
+        let rivals_gone = divided(theirs + own.min(theirs / rivals.max(1)), workers);
+        Outlook { wait, disturbed, undisturbed, rivals_gone }
     }
 
     fn restricted_wait(&self, operation: OperationIndex, at_once: usize, fair: Duration) -> Duration {
@@ -377,17 +464,23 @@ mod tests {
     fn client(backlog: &Arc<Backlog>, uid: u32, class: Class, jobs: u32, cpu: Duration) -> Arc<Client> {
         let client = Client::new(ClientKey::Uid(uid), backlog);
         (0..jobs).for_each(|_| client.enters(class, cpu));
-        backlog.batches.waiting.fetch_add(jobs as usize, Ordering::Relaxed);
+        backlog.count_waiting(jobs as usize);
         client
     }
 
-    fn wait(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Duration {
+    fn outlook(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Outlook {
         let batch_share = NonZeroU32::new(8).unwrap();
         let now = backlog.started_at;
-        let newcomer = Newcomer { client, class, cpu, restricted: None, workers: 2, batch_share, now };
-        let wait = backlog.wait(&newcomer);
-        assert!(backlog.wait_at_most(&newcomer).is_none_or(|most| wait <= most), "{wait:?}");
-        wait
+        let free_in = Duration::ZERO;
+        let newcomer =
+            Newcomer { client, class, cpu, restricted: None, workers: 2, free_in, batch_share, now };
+        let outlook = backlog.outlook(&newcomer);
+        assert!(backlog.wait_at_most(&newcomer).is_none_or(|most| outlook.wait <= most), "{outlook:?}");
+        outlook
+    }
+
+    fn wait(backlog: &Backlog, client: &Client, class: Class, cpu: Duration) -> Duration {
+        outlook(backlog, client, class, cpu).wait
     }
 
     #[test]
@@ -427,6 +520,35 @@ mod tests {
         let fair = (100 + 101) * 10 * MS / 2;
         assert_eq!(wait(&backlog, &busy, Class::Interactive, 10 * MS), (here + fair) / 2);
         assert!(!backlog.is_pressed(pressed_at + PRESSED_FOR));
+    }
+
+    #[test]
+    fn who_is_not_here_yet_makes_nobody_come_back_later_than_needed() {
+        let backlog = backlog();
+        let lights: Vec<_> =
+            (10..20).map(|uid| client(&backlog, uid, Class::Interactive, 1, MS / 10)).collect();
+        let importer = client(&backlog, 1, Class::Interactive, 1000, 10 * MS);
+        backlog.note_pressure(backlog.started_at + MS);
+        let outlook = outlook(&backlog, &importer, Class::Interactive, 10 * MS);
+        assert!(outlook.wait > 20_000 * MS, "while the light ones come again and again: {outlook:?}");
+        // All that is here takes 5,000.5 ms of two workers.
+        assert_eq!(outlook.back_in(4000 * MS).as_millis(), 1000);
+        assert!(outlook.back_in(6000 * MS) < MS, "the light ones are done by then: {outlook:?}");
+        drop(lights);
+    }
+
+    #[test]
+    fn what_equal_clients_take_from_each_other_is_told_until_the_pressure_is_over() {
+        let backlog = backlog();
+        let _rivals: Vec<_> =
+            (10..20).map(|uid| client(&backlog, uid, Class::Interactive, 9, 10 * MS)).collect();
+        let one = client(&backlog, 1, Class::Interactive, 10, 10 * MS);
+        backlog.note_pressure(backlog.started_at + MS);
+        let outlook = outlook(&backlog, &one, Class::Interactive, 10 * MS);
+        // Of 1,000 ms that are here, and 1,200 that were fair.
+        assert_eq!(outlook.wait, 550 * MS);
+        assert_eq!(outlook.back_in(400 * MS), 150 * MS);
+        assert_eq!(outlook.back_in(500 * MS), 50 * MS);
     }
 
     #[test]
@@ -477,11 +599,12 @@ mod tests {
             cpu: MS,
             restricted: Some((OperationIndex(0), 1)),
             workers: 2,
+            free_in: Duration::ZERO,
             batch_share: NonZeroU32::new(8).unwrap(),
             now: backlog.started_at,
         };
-        assert_eq!(backlog.wait(&newcomer), 50 * MS, "the first of the two is about to be taken");
+        assert_eq!(backlog.outlook(&newcomer).wait, 50 * MS, "the first of the two is about to be taken");
         backlog.restricted[0].batches.running.store(1, Ordering::Relaxed);
-        assert_eq!(backlog.wait(&newcomer), 100 * MS);
+        assert_eq!(backlog.outlook(&newcomer).wait, 100 * MS);
     }
 }

@@ -100,7 +100,7 @@ impl Bridge {
 
     /// Takes what a worker should run or answer next. `ended` is what this worker did before,
     /// and is left where nobody had to look at the schedule.
-    fn take(&self, ended: &mut Option<(Settlement, Duration)>) -> Option<Taken<RunPermit>> {
+    pub(super) fn take(&self, ended: &mut Option<(Settlement, Duration)>) -> Option<Taken<RunPermit>> {
         if self.waiting.load(Ordering::SeqCst) == 0 || self.is_stuck() {
             return None;
         }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Class;
-use super::backlog::{Backlog, Band, Load, Withdrawn, nanos};
+use super::backlog::{Backlog, Band, Load, Outlook, Withdrawn, nanos};
 
 /// Whom CPU time is shared between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +22,20 @@ pub(crate) enum ClientKey {
 
 /// Who was refused comes in again when the wait is shorter than the longest by one part in this many.
 const AGAIN: u32 = 8;
+
+/// What wait it is that lets them in again who were refused although they bear this one.
+pub(super) fn again(wait_max: Duration) -> Duration {
+    wait_max - wait_max / AGAIN
+}
+
+/// A request that may have to wait.
+pub(crate) struct Bid<'a> {
+    pub(crate) class: Class,
+    pub(crate) outlook: &'a Outlook,
+    /// The longest that it bears to wait.
+    pub(crate) wait_max: Duration,
+    pub(crate) now: Instant,
+}
 
 /// One of those between whom CPU time is shared. Batches carry it, so that it lives as long as its work.
 pub(crate) struct Client {
@@ -60,21 +74,29 @@ impl Client {
     /// Who was refused comes in again only when some room has been made, so that the time it is told is long enough to
     /// be true, and that not each job that ends lets in one of many who ask all the time. A request of
     /// another class, or with clearly more time than any that was refused, is not one of those.
-    pub(crate) fn may_wait(&self, class: Class, wait: Duration, wait_max: Duration) -> Result<(), Duration> {
-        let again = wait_max - wait_max / AGAIN;
-        let refused = &self.refused[class as usize];
-        let longest = refused.load(Ordering::Relaxed);
-        let was_refused = longest > 0 && nanos(again) <= longest;
-        let is_refused = wait > if was_refused { again } else { wait_max };
-        let longest_now = match is_refused {
-            true => longest.max(nanos(wait_max)).max(1),
-            false if was_refused => 0,
-            false => longest,
-        };
-        if longest_now != longest {
-            refused.store(longest_now, Ordering::Relaxed);
+    ///
+    /// Who comes back may be known by nothing, as from a connection of its own. So while the daemon is under pressure
+    /// all are held to that; whoever has little before it does not come near it.
+    pub(crate) fn may_wait(&self, bid: &Bid<'_>) -> Result<(), Duration> {
+        let Bid { class, outlook, wait_max, now } = *bid;
+        let again = again(wait_max);
+        let is_one_of = |refused: u64| refused > 0 && nanos(again) <= refused;
+        let own = self.refused[class as usize].load(Ordering::Relaxed);
+        let of_all = self.backlog.refused(class, now);
+        let is_held = is_one_of(own) || is_one_of(of_all);
+        if outlook.wait > if is_held { again } else { wait_max } {
+            self.refused[class as usize].store(own.max(nanos(wait_max)).max(1), Ordering::Relaxed);
+            self.backlog.note_refused(class, wait_max, is_held, now);
+            return Err(outlook.back_in(again));
         }
-        if is_refused { Err(wait - again) } else { Ok(()) }
+        if is_one_of(own) {
+            self.refused[class as usize].store(0, Ordering::Relaxed);
+        }
+        // That one who has little before it came in says nothing of the others.
+        if is_one_of(of_all) && nanos(outlook.wait) > of_all / 2 {
+            self.backlog.note_room(class);
+        }
+        Ok(())
     }
 
     /// A batch of its work has come to wait.
@@ -171,27 +193,55 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &clients.find(ClientKey::Uid(1), &backlog)));
     }
 
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Asks for something that would wait for so long, and bears to wait for so long.
+    fn may_wait(client: &Client, class: Class, [wait, wait_max]: [u32; 2], now: Instant) -> Result<(), u128> {
+        let outlook = Outlook::undisturbed(wait * MS);
+        let bid = Bid { class, outlook: &outlook, wait_max: wait_max * MS, now };
+        client.may_wait(&bid).map_err(|after| after.as_millis())
+    }
+
     #[test]
     fn who_was_refused_comes_in_again_after_the_time_that_was_told() {
         let backlog = Arc::new(Backlog::new(0));
         let client = Client::new(ClientKey::Uid(1), &backlog);
-        let ms = Duration::from_millis;
-        let may_wait = |wait| client.may_wait(Class::Interactive, ms(wait), ms(800));
+        let now = Instant::now();
+        let may_wait = |wait| may_wait(&client, Class::Interactive, [wait, 800], now);
         assert_eq!(may_wait(800), Ok(()));
-        assert_eq!(may_wait(801), Err(ms(101)));
-        assert_eq!(may_wait(701), Err(ms(1)));
+        assert_eq!(may_wait(801), Err(101));
+        assert_eq!(may_wait(701), Err(1));
         assert_eq!(may_wait(700), Ok(()));
         assert_eq!(may_wait(800), Ok(()), "it is as any other now");
+    }
+
+    #[test]
+    fn who_was_refused_comes_in_no_sooner_by_another_connection() {
+        let backlog = Arc::new(Backlog::new(0));
+        let new = |number| Client::new(ClientKey::Connection(number), &backlog);
+        let now = Instant::now();
+        let ask = |client: &Client, wait, at| may_wait(client, Class::Interactive, [wait, 800], at);
+        let known = new(0);
+        assert_eq!(ask(&known, 800, now), Ok(()));
+        assert_eq!(ask(&new(1), 801, now), Err(101));
+        assert_eq!(ask(&new(2), 701, now), Err(1));
+        assert_eq!(ask(&new(3), 100, now), Ok(()), "whoever has little before it");
+        assert_eq!(ask(&new(4), 701, now), Err(1), "makes no room for the others");
+        assert_eq!(ask(&known, 701, now), Err(1));
+        assert_eq!(may_wait(&new(5), Class::Batch, [800, 800], now), Ok(()), "another class");
+        assert_eq!(may_wait(&new(6), Class::Interactive, [8000, 8000], now), Ok(()), "more time");
+        assert_eq!(ask(&new(7), 700, now), Ok(()), "there is room again");
+        assert_eq!(ask(&new(8), 800, now), Ok(()), "for all");
+        assert_eq!(ask(&new(9), 801, now), Err(101));
+        assert_eq!(ask(&new(10), 800, now + 2 * Duration::from_secs(1)), Ok(()), "nobody asks any more");
     }
 
     #[test]
     fn a_refusal_is_nothing_to_the_other_class_nor_to_those_who_have_more_time() {
         let backlog = Arc::new(Backlog::new(0));
         let client = Client::new(ClientKey::Uid(1), &backlog);
-        let may_wait = |class, wait, wait_max| {
-            let ms = Duration::from_millis;
-            client.may_wait(class, ms(wait), ms(wait_max)).is_ok()
-        };
+        let now = Instant::now();
+        let may_wait = |class, wait, wait_max| may_wait(&client, class, [wait, wait_max], now).is_ok();
         assert!(!may_wait(Class::Interactive, 900, 800));
         assert!(may_wait(Class::Batch, 800, 800));
         assert!(may_wait(Class::Interactive, 8000, 8000));
@@ -201,7 +251,7 @@ mod tests {
         );
         assert!(!may_wait(Class::Interactive, 400, 400), "and those with less time have not");
         assert!(!may_wait(Class::Interactive, 800, 810), "nor those with about as much");
-        assert!(may_wait(Class::Interactive, 300, 400));
+        assert!(may_wait(Class::Interactive, 700, 800));
         assert!(may_wait(Class::Interactive, 800, 800), "when one came in, all may");
     }
 

@@ -7,7 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::operation::OperationIndex;
+use super::job::Cost;
+use crate::operation::{Estimate, OperationIndex};
 
 /// Magnitudes of an estimate: powers of four of microseconds, from 1 µs to 2^30 µs, a quarter of an hour.
 const MAGNITUDES: usize = 16;
@@ -20,6 +21,9 @@ const FIRST: u16 = 8;
 
 /// Measurements after which a correction stands, until the machine changes.
 const SETTLED: u16 = 256;
+
+/// Measurements after which a correction is believed against a request.
+const BELIEVED: u16 = 64;
 
 /// Afterwards a measurement moves the correction by one part in this many of its distance,
 const WEIGHT: i32 = 16;
@@ -115,10 +119,13 @@ impl CostModel {
         Self { corrections: (0..n_operations).map(|_| Default::default()).collect() }
     }
 
-    /// An operation's estimate as this machine has taught it. Some 10 ns once anything was measured.
-    pub(crate) fn correct(&self, operation: OperationIndex, estimated: Duration) -> Duration {
-        let Some(corrections) = self.corrections.get(usize::from(operation.0)) else { return estimated };
-        nearest(corrections, magnitude(estimated)).apply(estimated)
+    /// What an operation estimates, as this machine has taught it. Some 10 ns once anything was measured.
+    pub(crate) fn cost(&self, operation: OperationIndex, estimate: Estimate) -> Cost {
+        let Some(corrections) = self.corrections.get(usize::from(operation.0)) else {
+            return Cost { estimate, cpu: estimate.cpu, is_known: false };
+        };
+        let correction = nearest(corrections, magnitude(estimate.cpu));
+        Cost { estimate, cpu: correction.apply(estimate.cpu), is_known: correction.n >= BELIEVED }
     }
 
     /// Whether so much was measured that one more says little.
@@ -161,8 +168,12 @@ mod tests {
         CostModel::new(1)
     }
 
+    fn correct(model: &CostModel, operation: OperationIndex, cpu: Duration) -> Duration {
+        model.cost(operation, Estimate { cpu, output_bytes: 0, work_bytes: 0 }).cpu
+    }
+
     fn ratio(model: &CostModel, estimated: Duration, real: Duration) -> f64 {
-        model.correct(OPERATION, estimated).as_secs_f64() / real.as_secs_f64()
+        correct(model, OPERATION, estimated).as_secs_f64() / real.as_secs_f64()
     }
 
     #[test]
@@ -190,6 +201,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_measured_often_is_believed_against_a_request_and_an_opinion_is_not() {
+        let model = model();
+        let estimate = Estimate { cpu: Duration::from_millis(10), output_bytes: 0, work_bytes: 0 };
+        let least = || model.cost(OPERATION, estimate).cpu_least().as_millis();
+        assert_eq!(least(), 10);
+        (0..20).for_each(|_| model.learn(OPERATION, estimate.cpu, estimate.cpu * 4));
+        assert_eq!(least(), 10, "it may be chance");
+        (0..100).for_each(|_| model.learn(OPERATION, estimate.cpu, estimate.cpu * 4));
+        assert!((35..37).contains(&least()), "{}", least());
+    }
+
+    #[test]
     fn outliers_move_it_little() {
         let model = model();
         let real = Duration::from_millis(1);
@@ -214,8 +237,8 @@ mod tests {
         model.learn(OPERATION, Duration::ZERO, Duration::ZERO);
         model.learn(OPERATION, Duration::MAX, Duration::ZERO);
         model.learn(OPERATION, Duration::ZERO, Duration::MAX);
-        model.correct(OPERATION, Duration::MAX);
+        correct(&model, OPERATION, Duration::MAX);
         model.learn(OperationIndex(7), Duration::ZERO, Duration::ZERO);
-        assert_eq!(model.correct(OperationIndex(7), LEAST), LEAST);
+        assert_eq!(correct(&model, OperationIndex(7), LEAST), LEAST);
     }
 }

@@ -110,8 +110,8 @@ impl Failure {
 
     /// The same where it is only the queue that stands in the way.
     #[must_use]
-    pub(crate) fn retry_after_if_overloaded(self, time: Duration) -> Self {
-        if self.code == FailureCode::OVERLOADED { self.retry_after(time) } else { self }
+    pub(crate) fn retry_after_if_overloaded(self, time: impl FnOnce() -> Duration) -> Self {
+        if self.code == FailureCode::OVERLOADED { self.retry_after(time()) } else { self }
     }
 
     /// Its input has done harm before.

@@ -66,14 +66,20 @@ pub(crate) struct Cost {
     pub(crate) estimate: Estimate,
     /// Time on one core, as this machine has taught it.
     pub(crate) cpu: Duration,
+    /// Whether it has taught enough to be believed against a request.
+    pub(crate) is_known: bool,
 }
 
 impl Cost {
-    /// The shorter of the two opinions, for what is decided against a request: that even that is too much.
+    /// What it takes at least, for what is decided against a request: what such jobs take here, less what they differ
+    /// by; before that is known the shorter of the two opinions.
     pub(crate) fn cpu_least(&self) -> Duration {
-        self.cpu.min(self.estimate.cpu)
+        if self.is_known { self.cpu - self.cpu / DIFFER } else { self.cpu.min(self.estimate.cpu) }
     }
 }
+
+/// Jobs that are estimated alike differ by one part in this many.
+const DIFFER: u32 = 10;
 
 /// What a batch may have to wait for besides a worker. Batches of equal need can run, or not, all alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,13 +98,14 @@ fn in_steps(bytes: u64) -> u64 {
     }
 }
 
-/// A job is given up when less than this part of its least estimate is left until its deadline.
+/// A job is given up when less than this part of what it takes at least is left until its deadline, where that is only
+/// an opinion.
 const HOPE: (u32, u32) = (3, 4);
 
 impl Job {
     /// Whether it cannot end before its deadline any more.
     pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
-        let (part, of) = HOPE;
+        let (part, of) = if self.cost.is_known { (1, 1) } else { HOPE };
         self.deadline.saturating_duration_since(now) < self.cost.cpu_least() / of * part
     }
 

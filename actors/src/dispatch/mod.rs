@@ -15,8 +15,10 @@ mod failure;
 mod few;
 mod intake;
 mod job;
+mod outflow;
 mod places;
 mod post;
+mod prospect;
 mod reply;
 mod schedule;
 mod stop;
@@ -38,6 +40,7 @@ pub use failure::Failure;
 pub use job::Class;
 pub(crate) use job::{Admitted, Batch, Cost, Job};
 pub(crate) use post::{Bag, Post, post};
+pub(crate) use prospect::Prospect;
 pub(crate) use reply::{Answer, Answers, PendingReplies, Replies, ReplyBox};
 pub(crate) use stop::StopFlag;
 #[cfg(test)]

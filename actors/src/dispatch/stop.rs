@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Class;
 use super::backlog::Withdrawn;
 use super::client::Client;
+use super::prospect::Prospect;
 use crate::operation::OperationIndex;
+use crate::settings::Settings;
 
 /// Says that nobody waits for a job any more, and whether it was started before that was said.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +132,31 @@ impl StopFlag {
     /// Whether its work is done by the run of another job.
     pub(crate) fn is_boarded(&self) -> bool {
         self.flags.word.load(Ordering::Acquire) & (self.started() | BOARDED) == BOARDED
+    }
+
+    /// Its job, as if it asked anew and had so much time; none for operations that run without a daemon. How much
+    /// memory it needs is not known here.
+    pub(crate) fn prospect<'a>(
+        &'a self,
+        settings: &'a Settings,
+        allowed: Duration,
+        now: Instant,
+    ) -> Option<Prospect<'a>> {
+        let Owner { client, class } = self.flags.owner.as_ref()?;
+        let limited = self.restricted.and_then(|operation| {
+            let entry = settings.catalogue.entries().iter().find(|entry| entry.index == operation)?;
+            Some((operation, entry.concurrency_max?.get()))
+        });
+        Some(Prospect {
+            client,
+            class: *class,
+            cpu: self.cpu,
+            cpu_least: self.cpu,
+            restricted: limited,
+            queue: &settings.queue,
+            allowed,
+            now,
+        })
     }
 
     /// Withdrawn work that does not wait any more.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use windlass_protocol::FailureCode;
 
 use super::IoWorld;
-use crate::dispatch::{Admitted, Class, Client, Cost, Failure, Newcomer, Refusal};
+use super::inflight::Crossed;
+use crate::dispatch::{Admitted, Class, Client, Cost, Failure, Prospect, Refusal};
 use crate::operation::{Arguments, Declaration, Entry, Estimate, Input, Secrecy};
 use crate::settings::Settings;
 use crate::telemetry::Asked;
@@ -51,16 +52,6 @@ impl Arrival {
             Self::Here(bytes) | Self::Coming(bytes) => bytes,
         }
     }
-}
-
-/// A request that would come to the queue.
-struct Prospect<'a> {
-    client: &'a Client,
-    class: Class,
-    cost: &'a Cost,
-    /// Until its deadline, from `received_at` on.
-    allowed: Duration,
-    received_at: Instant,
 }
 
 /// A request that is admitted.
@@ -115,17 +106,21 @@ impl IoWorld {
 
     /// Grants or refuses: the order of the checks is the order in which a client can do something about them.
     pub(crate) fn admit(&self, settings: &Settings, task: Task, ask: &Ask<'_>) -> Result<Granted, Failure> {
-        let in_flight_max = settings.limits.in_flight_per_connection.get();
-        if ask.in_flight >= in_flight_max as usize {
-            let message =
-                format!("{in_flight_max} requests are in flight on this connection, the most allowed");
-            return Err(Failure::refused(FailureCode::OVERLOADED, message));
-        }
         let body_bytes = ask.body.bytes();
         let Task { entry: place, arguments, cost, hold } = task;
         let entry = &settings.catalogue.entries()[place];
         let allowed =
             ask.deadline.unwrap_or(settings.timeouts.deadline_default).min(settings.timeouts.deadline_max);
+        let (whose, until) = ((ask.client, ask.class), (allowed, ask.received_at));
+        let in_flight_max = settings.limits.in_flight_per_connection.get();
+        if ask.in_flight >= in_flight_max as usize {
+            let message =
+                format!("{in_flight_max} requests are in flight on this connection, the most allowed");
+            let prospect = self.prospect(settings, entry, &cost, whose, until);
+            let one_ends_in =
+                self.workers.bridge.ends_in(&prospect, self.workers.free_in(ask.received_at), ask.in_flight);
+            return Err(Failure::refused(FailureCode::OVERLOADED, message).retry_after(one_ends_in));
+        }
         in_time(cost.cpu_least() + hold.unwrap_or_default(), allowed)?;
 
         let admission = &self.workers.bridge.admission;
@@ -140,12 +135,7 @@ impl IoWorld {
         let held = held.map_err(|refusal| self.refused(refusal))?;
         if hold.is_none() {
             // Whoever is held comes to the queue later than anybody can foresee now, and is asked then.
-            let Ask { client, class, received_at, .. } = *ask;
-            self.soon_enough(
-                settings,
-                entry,
-                &Prospect { client, class, cost: &cost, allowed, received_at },
-            )?;
+            self.soon_enough(&self.prospect(settings, entry, &cost, whose, until))?;
         }
         let request = Admitted {
             id: ask.id,
@@ -166,42 +156,28 @@ impl IoWorld {
             .estimate(arguments, body_bytes)
             .map_err(|error| Failure { retry_safe: true, ..error.into() })?;
         self.fits_work(estimate.work_bytes)?;
-        let cpu = self.workers.bridge.costs.correct(entry.index, estimate.cpu);
-        Ok(Cost { estimate, cpu })
+        Ok(self.workers.bridge.costs.cost(entry.index, estimate))
     }
 
-    /// Refuses what the queue would make too late.
-    fn soon_enough(
+    /// A request with this cost that has so much time left at `now`.
+    fn prospect<'a>(
         &self,
-        settings: &Settings,
+        settings: &'a Settings,
         entry: &Entry,
-        prospect: &Prospect<'_>,
-    ) -> Result<(), Failure> {
-        let Prospect { client, class, cost, allowed, received_at } = *prospect;
-        let bridge = &self.workers.bridge;
-        let spare = allowed.saturating_sub(cost.cpu_least());
-        // A prediction may be off, and an answer has a way to go.
-        let wait_max = settings.queue.wait_max.min(spare - spare / MARGIN);
-        let at_once = bridge.budget.at_once(entry, cost.estimate.work_bytes);
-        let newcomer = Newcomer {
+        cost: &Cost,
+        (client, class): (&'a Client, Class),
+        (allowed, now): (Duration, Instant),
+    ) -> Prospect<'a> {
+        Prospect {
             client,
             class,
             cpu: cost.cpu,
-            restricted: at_once.filter(|n| *n < self.n_workers()).map(|n| (entry.index, n)),
-            workers: self.n_workers(),
-            batch_share: settings.queue.batch_share,
-            now: received_at,
-        };
-        let is_soon = bridge.backlog.wait_at_most(&newcomer).is_some_and(|wait| wait <= wait_max);
-        if is_soon && !client.was_refused(class) {
-            return Ok(());
+            cpu_least: cost.cpu_least(),
+            restricted: self.workers.bridge.restricted(entry, cost.estimate.work_bytes),
+            queue: &settings.queue,
+            allowed,
+            now,
         }
-        let wait = bridge.backlog.wait(&newcomer);
-        let refused = |retry_after| Failure::late(wait, wait_max).retry_after(retry_after);
-        client
-            .may_wait(class, wait, wait_max)
-            .inspect_err(|_| bridge.backlog.note_pressure(received_at))
-            .map_err(refused)
     }
 
     /// Whether a request whose hold is over may come to the queue: it is a newcomer there like any other.
@@ -214,15 +190,32 @@ impl IoWorld {
         let allowed = request.deadline.saturating_duration_since(now);
         in_time(request.cost.cpu_least(), allowed)?;
         let entry = &settings.catalogue.entries()[request.entry];
-        let (class, cost) = (*class, &request.cost);
-        self.soon_enough(settings, entry, &Prospect { client, class, cost, allowed, received_at: now })
+        let prospect = self.prospect(settings, entry, &request.cost, (client, *class), (allowed, now));
+        self.soon_enough(&prospect)
+    }
+
+    fn soon_enough(&self, prospect: &Prospect<'_>) -> Result<(), Failure> {
+        self.workers.bridge.soon_enough(prospect, || self.workers.free_in(prospect.now))
     }
 
     /// A refusal, with the time in which as much as was asked for becomes free.
     pub(super) fn refused(&self, refusal: Refusal) -> Failure {
-        let drains_in = self.workers.drain_in().as_secs_f64();
-        let wait = Duration::try_from_secs_f64(drains_in * refusal.share()).unwrap_or(Duration::MAX);
-        Failure::from(refusal).retry_after(wait)
+        let workers = &self.workers;
+        let wait = workers.bridge.admission.back_in(&refusal, workers.drain_in(), Instant::now());
+        // Whatever is held is answered by then.
+        let most = self.settings.load().timeouts.deadline_max;
+        Failure::from(refusal).retry_after(wait.min(most))
+    }
+
+    /// Why a request is given up that was admitted, with the time after which it would be again where it is only the
+    /// queue that stands in the way.
+    pub(super) fn given_up(&self, crossed: &Crossed, failure: Failure, now: Instant) -> Failure {
+        if failure.code != FailureCode::OVERLOADED {
+            return failure;
+        }
+        let settings = self.settings.load();
+        let Some(prospect) = crossed.prospect(&settings, now) else { return failure };
+        failure.retry_after(self.workers.bridge.back_in(&prospect, self.workers.free_in(now)))
     }
 
     fn fits_work(&self, work_bytes: u64) -> Result<(), Failure> {
@@ -253,9 +246,6 @@ impl IoWorld {
         Ok(())
     }
 }
-
-/// The part of the time until its deadline that no request is to spend waiting: one in this many.
-const MARGIN: u32 = 4;
 
 /// What a request occupies besides its bodies: itself, its parameters, its places in tables. A request with an empty
 /// body is not free either.

@@ -309,10 +309,10 @@ impl Ticket {
                 Ok(answer) => break answer,
                 Err(Rang::Phase) => return request.refuse(Failure::drain_over()),
                 Err(Rang::Time) => {
-                    if let Some(failure) = crossed.overdue(Instant::now()) {
+                    let now = Instant::now();
+                    if let Some(failure) = crossed.overdue(now) {
                         hall.world.workers.wake();
-                        return request
-                            .refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
+                        return request.refuse(hall.world.given_up(&crossed, failure, now));
                     }
                     // A worker was quicker, or works for another that asks the same.
                 }

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::dispatch::{Failure, StopFlag};
+use crate::dispatch::{Failure, Prospect, StopFlag};
+use crate::settings::Settings;
 use crate::telemetry::Asked;
 
 /// Where an unanswered request is.
@@ -24,6 +25,12 @@ pub(crate) struct Crossed {
 }
 
 impl Crossed {
+    /// The same request, as if it asked anew.
+    pub(super) fn prospect<'a>(&'a self, settings: &'a Settings, now: Instant) -> Option<Prospect<'a>> {
+        let allowed = self.deadline.saturating_duration_since(self.queued_at);
+        self.stop.prospect(settings, allowed, now)
+    }
+
     /// The answer to a request that is overdue, unless a worker has started it; from now on none will. While its work
     /// is done by the run of another request only the deadline counts.
     pub(crate) fn overdue(&mut self, now: Instant) -> Option<Failure> {

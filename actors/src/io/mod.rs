@@ -17,6 +17,7 @@ mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
@@ -79,14 +80,21 @@ impl IoWorld {
         self.phase.has_changed().is_err()
     }
 
-    /// How busy the daemon is: 0 is idle, 50 all workers busy and nothing waiting, 100 a full queue.
+    /// How busy the daemon is: 0 is idle, 50 all workers busy and nothing waiting, 100 a wait of `queue.max_wait` or
+    /// a full queue. While requests are refused for how long they would wait it is 75 at least.
     pub(crate) fn load(&self) -> u8 {
         let bridge = &self.workers.bridge;
         let n_workers = self.n_workers();
+        let settings = self.settings.load();
+        let queue = Queue {
+            waiting: bridge.waiting_jobs(),
+            capacity: settings.queue.capacity.get(),
+            wait: bridge.backlog.begins_in(n_workers),
+            wait_max: settings.queue.wait_max,
+        };
         let busy = 50 * bridge.places.awake().min(n_workers) / n_workers;
-        let capacity = self.settings.load().queue.capacity.get();
-        let full = 50 * bridge.waiting_jobs().min(capacity) / capacity;
-        u8::try_from(busy + full).unwrap_or(100)
+        let load = u8::try_from(busy).unwrap_or(50) + queue.fullness();
+        if bridge.backlog.is_pressed_now() { load.max(PRESSED_LOAD) } else { load }
     }
 
     /// How many workers the pool in force has; a reload may change it.
@@ -104,5 +112,42 @@ impl IoWorld {
     /// Most requests that may wait and run together.
     pub(crate) fn slots_max(&self, settings: &Settings) -> usize {
         settings.queue.capacity.get().saturating_add(self.n_workers())
+    }
+}
+
+/// Least load of a daemon that refuses requests.
+const PRESSED_LOAD: u8 = 75;
+
+/// What waits for the workers, against the most that may.
+struct Queue {
+    waiting: usize,
+    capacity: usize,
+    wait: Duration,
+    wait_max: Duration,
+}
+
+impl Queue {
+    /// From 0, nothing, to 50, a limit.
+    fn fullness(&self) -> u8 {
+        let by_number = 50 * self.waiting.min(self.capacity) / self.capacity.max(1);
+        let by_time = 50 * self.wait.min(self.wait_max).as_micros() / self.wait_max.as_micros().max(1);
+        u8::try_from(by_time.max(by_number as u128)).unwrap_or(50)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_as_full_as_the_nearer_of_its_limits_is_near() {
+        let ms = Duration::from_millis;
+        let fullness = |waiting, wait| {
+            Queue { waiting, capacity: 1000, wait: ms(wait), wait_max: ms(10_000) }.fullness()
+        };
+        assert_eq!(fullness(0, 0), 0);
+        assert_eq!(fullness(20, 5000), 25, "a few long jobs");
+        assert_eq!(fullness(500, 10), 25, "many short ones");
+        assert_eq!(fullness(2000, 60_000), 50);
     }
 }

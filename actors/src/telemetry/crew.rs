@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -37,6 +38,15 @@ impl Roster {
     /// All workers that there are: their place in their pool, and what they count.
     pub(crate) fn workers(&self) -> impl Iterator<Item = (usize, &WorkerCounters)> {
         self.leaving.iter().chain([&self.current]).flat_map(|crew| crew.workers().iter().enumerate())
+    }
+
+    /// When the first of so many workers is free, by the estimates of what they run, `uptime` after the start.
+    pub(crate) fn free_in(&self, n_workers: usize, uptime: Duration) -> Duration {
+        let running = self.workers().filter_map(|(_, worker)| worker.running());
+        let left =
+            running.map(|running| running.since.saturating_add(running.estimate).saturating_sub(uptime));
+        let (n_busy, first) = left.fold((0, Duration::MAX), |(n, first), left| (n + 1, first.min(left)));
+        if n_busy < n_workers { Duration::ZERO } else { first }
     }
 
     /// Workers that run something, whichever pool they are of.
@@ -128,8 +138,6 @@ impl OperationCounters {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::HistogramSnapshot;
     use super::*;
     use crate::dispatch::ClientKey;
@@ -169,6 +177,22 @@ mod tests {
         assert!(crews.gone(&first));
         assert!(crews.roster().leaving.is_empty());
         assert_eq!(done(&crews), (3, 3, 4 * SECOND));
+    }
+
+    #[test]
+    fn a_worker_is_free_when_the_first_of_all_that_run_has_taken_its_estimate() {
+        let crews = Crews::new(1);
+        let crew = crews.recruit(2);
+        crews.take_over(&crew);
+        let start = |worker: usize, since, estimate| {
+            let client = ClientKey::Connection(1);
+            crew.workers()[worker].started(Started { operation: ECHO, since, estimate, client });
+        };
+        start(0, SECOND, 25 * SECOND);
+        assert_eq!(crews.roster().free_in(2, 2 * SECOND), Duration::ZERO, "the other one rests");
+        start(1, 2 * SECOND, 10 * SECOND);
+        assert_eq!(crews.roster().free_in(2, 4 * SECOND), 8 * SECOND);
+        assert_eq!(crews.roster().free_in(2, 20 * SECOND), Duration::ZERO, "longer than it was estimated");
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub struct Snapshot {
     pub phase_for: Duration,
     /// Until the phase ends at the latest; `None` while serving.
     pub phase_left: Option<Duration>,
-    /// 0 is idle, 50 all workers busy and nothing waiting, 100 a full queue.
+    /// 0 is idle, 50 all workers busy and nothing waiting, 100 a wait of `queue.max_wait` or a full queue; 75 at least
+    /// while requests are refused for how long they would wait.
     pub load: u8,
     /// Requests by operation; the last are those for operations that there are none of.
     pub requests: Vec<RequestsSnapshot>,

@@ -77,7 +77,7 @@ fn life(families: &mut Families, snapshot: &Snapshot) {
     let load = f64::from(snapshot.load) / 100.0;
     families.one(
         "windlass_load_ratio",
-        "0 is idle, 0.5 all workers busy and nothing waiting, 1 a full queue.",
+        "0 is idle, 0.5 all workers busy and nothing waiting, 1 a wait of queue.max_wait or a full queue.",
         load,
     );
     families.count(

@@ -269,8 +269,9 @@ fn general() -> Vec<Key> {
             duration(millisecond, DAY),
             r#""10s""#,
             AtReload,
-            "Longest wait for a worker. A request that would wait longer, by what waits already, is refused at once with \
-             the time after which it would not; one that has waited longer all the same is answered Overloaded.",
+            "Longest wait for a worker. A request that would wait for more than three quarters of it, by what waits and \
+             runs already, is refused at once with the time after which it would not; one that has waited longer all the \
+             same is answered Overloaded.",
         ),
         key(
             "queue.batch_weight",

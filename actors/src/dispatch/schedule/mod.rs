@@ -68,6 +68,11 @@ const COST_MIN: Duration = Duration::from_micros(1);
 /// Long enough for ordinary work to pack the memory well, short against the deadlines of those who wait.
 const PASSED_OVER_MAX: Duration = Duration::from_millis(100);
 
+/// How far a class whose work waits may stay behind the one that is served, on their common clock. It stays behind
+/// while none of its work can run, for want of memory or of a place for its operation: what it may have
+/// then at once, others wait for. Batch work, whose time counts several times, may have as much less.
+const CLASS_LAG_MAX: Duration = Duration::from_millis(250);
+
 /// What a batch is charged when it is taken.
 fn cost(batch: &Batch) -> Duration {
     batch.cpu().max(COST_MIN)
@@ -184,6 +189,10 @@ impl Schedule {
     /// Notes what is about to be taken, and from where its class was served.
     fn took<T>(&mut self, (taken, served_from): (Taken<T>, Duration), now: Instant) -> Taken<T> {
         self.now = self.now.max(served_from);
+        let least = self.now.saturating_sub(CLASS_LAG_MAX);
+        for class in [&mut self.interactive, &mut self.batch] {
+            class.spent = class.spent.max(least);
+        }
         if let Taken::Job(batch, _) = &taken
             && let Some(since) = batch.oldest()
         {

@@ -1,6 +1,8 @@
 //! The bridge by itself: no sockets, no pool, no clock that matters.
 
 #[cfg(all(test, not(windlass_loom)))]
+mod foresight;
+#[cfg(all(test, not(windlass_loom)))]
 mod memory;
 #[cfg(all(test, not(windlass_loom)))]
 mod model;
@@ -131,7 +133,7 @@ fn admitted(bridge: &Bridge, wanted: Wanted) -> Admitted {
         arguments: Arguments::default(),
         input: Input::from(&b"input"[..]),
         deadline: Instant::now() + wanted.deadline,
-        cost: Cost { estimate: wanted.estimate, cpu: wanted.estimate.cpu },
+        cost: Cost { estimate: wanted.estimate, cpu: wanted.estimate.cpu, is_known: false },
         held: bridge.admission.hold(5, 1 << 20).unwrap(),
     }
 }

@@ -80,15 +80,17 @@ fn submit_single(bridge: &Bridge, settings: &Arc<Settings>, id: u64) -> PendingR
 
 /// How long another job of the operation of which only one may run would wait, with any number of workers.
 fn restricted_wait(bridge: &Bridge, settings: &Settings) -> Duration {
-    bridge.backlog.wait(&Newcomer {
+    let newcomer = Newcomer {
         client: &client(bridge, 1),
         class: Class::Interactive,
         cpu: SECOND.cpu,
         restricted: Some((OperationIndex(1), 1)),
         workers: 1000,
+        free_in: Duration::ZERO,
         batch_share: settings.queue.batch_share,
         now: Instant::now(),
-    })
+    };
+    bridge.backlog.outlook(&newcomer).wait
 }
 
 const SECOND: Estimate = Estimate { cpu: Duration::from_secs(1), ..COSTLESS };

@@ -5,7 +5,9 @@ use std::task::{Context, Poll, Waker};
 use windlass_protocol::FailureCode;
 
 use super::*;
+use crate::dispatch::budget::Shortage;
 use crate::dispatch::job::BATCH_JOBS_MAX;
+use crate::dispatch::schedule::{Schedule, Taken};
 use crate::dispatch::{Budget, Failure, Newcomer, ReplyBox};
 
 fn bridge() -> Bridge {
@@ -97,7 +99,7 @@ fn heavy_and_limited_jobs_travel_alone() {
     let settings = settings();
     let entry = |place: usize| &settings.catalogue.entries()[place];
     let (light, _pending, _) = batch(&bridge, &settings, &[Wanted::interactive(1)]);
-    let cost = |estimate: Estimate| Cost { estimate, cpu: estimate.cpu };
+    let cost = |estimate: Estimate| Cost { estimate, cpu: estimate.cpu, is_known: false };
     let costless = cost(COSTLESS);
     let heavy = cost(Estimate { cpu: Duration::from_millis(1), ..COSTLESS });
     let hungry = cost(Estimate { work_bytes: 1, ..COSTLESS });
@@ -191,6 +193,52 @@ fn a_class_that_was_idle_has_saved_nothing_up() {
     let order = order(&bridge);
     let batch_in_first = order[..8].iter().filter(|id| **id > 1000).count();
     assert!(batch_in_first <= 2, "{order:?}");
+}
+
+/// A job of one class cannot run for ten seconds of the other's work, then its class has a flood that can: what the
+/// worker has it do before it comes to the other class.
+fn alone_after_being_blocked(class: Class) -> Duration {
+    let bridge = bridge();
+    let other = if class == Class::Batch { Class::Interactive } else { Class::Batch };
+    let settings = settings();
+    let mut schedule = Schedule::default();
+    let mut pending = Vec::new();
+    let mut push = |schedule: &mut Schedule, class, client, cpu, work_bytes| {
+        let estimate = Estimate { cpu, work_bytes, ..COSTLESS };
+        let wanted = Wanted { class, client, estimate, ..Wanted::interactive(1) };
+        let (batch, replies, _) = batch(&bridge, &settings, &[wanted]);
+        pending.push(replies);
+        schedule.push(batch);
+    };
+    let take = |schedule: &mut Schedule| {
+        let taken = schedule.take(Instant::now(), |batch| match batch.work_bytes() {
+            0 => Ok(()),
+            _ => Err(Shortage::Memory),
+        });
+        let Some(Taken::Job(batch, ())) = taken else { panic!("there is work") };
+        (batch.class, answer_all(batch))
+    };
+    push(&mut schedule, class, 1, MS, 1000);
+    for _ in 0..1000 {
+        push(&mut schedule, other, 2, 10 * MS, 0);
+        assert_eq!(take(&mut schedule).0, other, "nothing else can run");
+    }
+    let mut alone = Duration::ZERO;
+    for _ in 0..30 {
+        push(&mut schedule, class, 3, 20 * MS, 0);
+        push(&mut schedule, other, 2, 20 * MS, 0);
+        match take(&mut schedule) {
+            (taken, used) if taken == class => alone += used,
+            _ => return alone,
+        }
+    }
+    alone
+}
+
+#[test]
+fn a_class_that_could_not_run_has_saved_little_up() {
+    let alone = [Class::Interactive, Class::Batch].map(alone_after_being_blocked);
+    assert!(alone.iter().all(|alone| *alone <= 400 * MS), "{alone:?}");
 }
 
 #[test]
@@ -509,15 +557,19 @@ fn work_that_was_withdrawn_makes_nobody_wait() {
         .unzip();
     let newcomer = client(&bridge, 2);
     let wait = || {
-        bridge.backlog.wait(&Newcomer {
-            client: &newcomer,
-            class: Class::Interactive,
-            cpu: 1000 * MS,
-            restricted: None,
-            workers: 2,
-            batch_share: settings.queue.batch_share,
-            now: Instant::now(),
-        })
+        bridge
+            .backlog
+            .outlook(&Newcomer {
+                client: &newcomer,
+                class: Class::Interactive,
+                cpu: 1000 * MS,
+                restricted: None,
+                workers: 2,
+                free_in: Duration::ZERO,
+                batch_share: settings.queue.batch_share,
+                now: Instant::now(),
+            })
+            .wait
     };
     assert_eq!(wait(), 500 * MS, "two of the three are about to be taken");
     assert!(stops.iter().all(StopFlag::withdraw));
@@ -576,15 +628,19 @@ fn restricted_work_that_was_withdrawn_makes_nobody_wait() {
         });
         let newcomer = client(&bridge, 1);
         let wait = || {
-            bridge.backlog.wait(&Newcomer {
-                client: &newcomer,
-                class: Class::Interactive,
-                cpu: 1000 * MS,
-                restricted: Some((OperationIndex(u16::try_from(operation).unwrap()), 1)),
-                workers: 8,
-                batch_share: settings.queue.batch_share,
-                now: Instant::now(),
-            })
+            bridge
+                .backlog
+                .outlook(&Newcomer {
+                    client: &newcomer,
+                    class: Class::Interactive,
+                    cpu: 1000 * MS,
+                    restricted: Some((OperationIndex(u16::try_from(operation).unwrap()), 1)),
+                    workers: 8,
+                    free_in: Duration::ZERO,
+                    batch_share: settings.queue.batch_share,
+                    now: Instant::now(),
+                })
+                .wait
         };
         assert_eq!(wait(), 3000 * MS, "the first of the four is about to be taken");
         stops[0].raise();
@@ -662,6 +718,23 @@ fn a_job_that_cannot_end_in_time_is_given_up_before_it_is_started() {
         || {},
     );
     assert_eq!(lost, [true, false]);
+}
+
+#[test]
+fn what_is_known_to_take_longer_than_is_left_is_not_started_in_vain() {
+    let bridge = bridge();
+    let wanted = Wanted { deadline: 8000 * MS, ..wanted(1, 1, 5000 * MS) };
+    let is_lost = |cpu: Duration, is_known: bool| {
+        let (mut batch, _pending) = empty_batch(&bridge, &settings(), wanted);
+        batch.take_slot(&bridge.admission, 64).unwrap();
+        let request = admitted(&bridge, wanted);
+        let cost = Cost { cpu, is_known, ..request.cost };
+        batch.push(Admitted { cost, ..request }, Instant::now());
+        batch.is_lost(Instant::now())
+    };
+    assert!(!is_lost(10_000 * MS, false), "the operation says that it takes less");
+    assert!(is_lost(10_000 * MS, true));
+    assert!(!is_lost(8500 * MS, true), "such jobs differ");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{Session, Stage, Turn};
 use crate::dispatch::{Admitted, Batch, Class, Failure, PendingReplies};
 use crate::io::admit::{Arrival, Ask, Granted, Task, Waiting};
 use crate::io::inbound::Body;
-use crate::io::inflight::Crossed;
+use crate::io::inflight::{Crossed, Place};
 use crate::operation::{Input, Secrecy};
 use crate::settings::Settings;
 use crate::telemetry::Asked;
@@ -229,9 +229,11 @@ impl Session {
         if self.inflight.overdue_at().is_none_or(|at| at > now) {
             return;
         }
-        let retry_after = self.world.workers.drain_in();
         for (open, overdue) in self.inflight.take_overdue(now) {
-            let failure = overdue.retry_after_if_overloaded(retry_after);
+            let failure = match &open.place {
+                Place::There(crossed) => self.world.given_up(crossed, overdue, now),
+                Place::Here => overdue,
+            };
             self.answer_failure(open.id, open.asked, &failure);
         }
         // What they hold is held until a worker comes across them.

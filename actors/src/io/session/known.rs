@@ -168,7 +168,7 @@ mod tests {
 
     fn task(entry: usize) -> Task {
         let estimate = Estimate { cpu: Duration::from_micros(1), output_bytes: 0, work_bytes: 0 };
-        let cost = Cost { estimate, cpu: estimate.cpu };
+        let cost = Cost { estimate, cpu: estimate.cpu, is_known: false };
         Task { entry, arguments: Arguments::default(), cost, hold: None }
     }
 
