@@ -7,6 +7,8 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use super::client::Client;
 use super::{Batch, Class};
 use crate::operation::OperationIndex;
@@ -71,12 +73,10 @@ fn signed(cpu: Duration) -> i64 {
 
 /// The work of all clients together.
 pub(crate) struct Backlog {
-    /// By class.
-    waiting: [Load; 2],
-    /// Clients with work that waits, by class.
-    clients: [AtomicUsize; 2],
-    /// Where the virtual time of each class stands, nanoseconds.
-    clocks: [AtomicU64; 2],
+    /// In one cache line, because both worlds write most of them with every batch, and in one of its own.
+    counts: CachePadded<Counts>,
+    /// Where the virtual time of each class stands, nanoseconds. Written by workers alone.
+    clocks: CachePadded<[AtomicU64; 2]>,
     started_at: Instant,
     /// When a request was last refused because it would have waited for too long, nanoseconds since the start; 0 is
     /// never.
@@ -84,10 +84,19 @@ pub(crate) struct Backlog {
     /// By class, nanoseconds: the longest that a request might have waited which was refused while this pressure
     /// lasts; 0 once one that bears no more, and waited about as long, has come in.
     refused: [AtomicU64; 2],
-    /// Batches of all.
-    batches: Batches,
     /// Operations whose jobs may have to wait for memory or for each other.
     restricted: Vec<Restricted>,
+}
+
+/// What waits and runs.
+#[derive(Debug, Default)]
+struct Counts {
+    /// By class.
+    waiting: [Load; 2],
+    /// Clients with work that waits, by class.
+    clients: [AtomicUsize; 2],
+    /// Batches of all.
+    batches: Batches,
     /// What runs, each counted whole until it ends.
     running: AtomicU64,
 }
@@ -179,47 +188,44 @@ const PRESSED_FOR: Duration = Duration::from_secs(1);
 impl Backlog {
     pub(crate) fn new(n_operations: usize) -> Self {
         Self {
-            waiting: Default::default(),
-            clients: Default::default(),
-            clocks: Default::default(),
+            counts: CachePadded::default(),
+            clocks: CachePadded::default(),
             started_at: Instant::now(),
             pressed_at: AtomicU64::new(0),
             refused: Default::default(),
-            batches: Batches::default(),
             restricted: (0..n_operations).map(|_| Restricted::default()).collect(),
-            running: AtomicU64::new(0),
         }
     }
 
     pub(super) fn enters(&self, class: Class, cpu: Duration, first_of_client: bool) {
-        self.waiting[class as usize].add(cpu);
+        self.counts.waiting[class as usize].add(cpu);
         if first_of_client {
-            self.clients[class as usize].fetch_add(1, Ordering::Relaxed);
+            self.counts.clients[class as usize].fetch_add(1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn leaves(&self, class: Class, cpu: Duration, last_of_client: bool) {
-        self.waiting[class as usize].subtract(cpu);
+        self.counts.waiting[class as usize].subtract(cpu);
         if last_of_client {
-            self.clients[class as usize].fetch_sub(1, Ordering::Relaxed);
+            self.counts.clients[class as usize].fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     pub(super) fn withdraws(&self, work: Withdrawn) {
-        self.waiting[work.class as usize].withdraw(work.cpu);
+        self.counts.waiting[work.class as usize].withdraw(work.cpu);
         if let Some(restricted) = self.restricted(work.restricted) {
             restricted.waiting.withdraw(work.cpu);
-            for batches in [&self.batches, &restricted.batches] {
+            for batches in [&self.counts.batches, &restricted.batches] {
                 batches.withdrawn.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
     pub(super) fn withdrawn_has_left(&self, work: Withdrawn) {
-        self.waiting[work.class as usize].withdrawn_has_left(work.cpu);
+        self.counts.waiting[work.class as usize].withdrawn_has_left(work.cpu);
         if let Some(restricted) = self.restricted(work.restricted) {
             restricted.waiting.withdrawn_has_left(work.cpu);
-            for batches in [&self.batches, &restricted.batches] {
+            for batches in [&self.counts.batches, &restricted.batches] {
                 batches.withdrawn.fetch_sub(1, Ordering::Relaxed);
             }
         }
@@ -228,7 +234,7 @@ impl Backlog {
     /// A batch has come to wait.
     pub(super) fn batch_enters(&self, batch: &Batch) {
         batch.client().enters(batch.class, batch.cpu());
-        self.batches.waiting.fetch_add(1, Ordering::Relaxed);
+        self.counts.batches.waiting.fetch_add(1, Ordering::Relaxed);
         if let Some(restricted) = self.restricted_by(batch) {
             restricted.waiting.add(batch.cpu());
             restricted.batches.waiting.fetch_add(1, Ordering::Relaxed);
@@ -238,7 +244,7 @@ impl Backlog {
     /// A batch was taken, or answered where it was.
     pub(super) fn batch_leaves(&self, batch: &Batch) {
         batch.client().leaves(batch.class, batch.cpu());
-        self.batches.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counts.batches.waiting.fetch_sub(1, Ordering::Relaxed);
         if let Some(restricted) = self.restricted_by(batch) {
             restricted.waiting.subtract(batch.cpu());
             restricted.batches.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -257,7 +263,7 @@ impl Backlog {
     pub(super) fn runs(&self, batch: &Batch) -> Running {
         let restricted = batch.restricted().map(|entry| entry.index);
         let running = Running { cpu: batch.cpu(), restricted };
-        self.running.fetch_add(nanos(running.cpu), Ordering::Relaxed);
+        self.counts.running.fetch_add(nanos(running.cpu), Ordering::Relaxed);
         for batches in self.batches(running.restricted) {
             batches.running.fetch_add(1, Ordering::Relaxed);
         }
@@ -266,7 +272,7 @@ impl Backlog {
 
     /// It does not run any more.
     pub(super) fn has_run(&self, running: &Running) {
-        self.running.fetch_sub(nanos(running.cpu), Ordering::Relaxed);
+        self.counts.running.fetch_sub(nanos(running.cpu), Ordering::Relaxed);
         for batches in self.batches(running.restricted) {
             batches.running.fetch_sub(1, Ordering::Relaxed);
         }
@@ -274,29 +280,29 @@ impl Backlog {
 
     fn batches(&self, restricted: Option<OperationIndex>) -> impl Iterator<Item = &Batches> {
         let restricted = self.restricted(restricted);
-        [&self.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
+        [&self.counts.batches].into_iter().chain(restricted.map(|restricted| &restricted.batches))
     }
 
     /// So many batches wait, for tests of what is made of that.
     #[cfg(test)]
     pub(super) fn count_waiting(&self, n: usize) {
-        self.batches.waiting.fetch_add(n, Ordering::Relaxed);
+        self.counts.batches.waiting.fetch_add(n, Ordering::Relaxed);
     }
 
     /// So much runs, for the same tests.
     #[cfg(test)]
     pub(super) fn count_running(&self, cpu: Duration) {
-        self.running.fetch_add(nanos(cpu), Ordering::Relaxed);
+        self.counts.running.fetch_add(nanos(cpu), Ordering::Relaxed);
     }
 
     /// Estimated CPU time of what waits in a class.
     pub(crate) fn waiting(&self, class: Class) -> Duration {
-        self.waiting[class as usize].live()
+        self.counts.waiting[class as usize].live()
     }
 
     /// Clients with work that waits in a class.
     pub(crate) fn clients(&self, class: Class) -> usize {
-        self.clients[class as usize].load(Ordering::Relaxed)
+        self.counts.clients[class as usize].load(Ordering::Relaxed)
     }
 
     /// The schedule has come to this virtual time.
@@ -358,7 +364,7 @@ impl Backlog {
 
     /// Nobody knows how far what runs has come: half of it, on the average.
     fn left_of_running(&self) -> Duration {
-        Duration::from_nanos(self.running.load(Ordering::Relaxed) / 2)
+        Duration::from_nanos(self.counts.running.load(Ordering::Relaxed) / 2)
     }
 
     /// The longest that a newcomer can have to wait as [`Backlog::outlook`] foresees it, quickly told: until all that is
@@ -368,8 +374,8 @@ impl Backlog {
         if newcomer.restricted.is_some() || self.is_pressed(newcomer.now) {
             return None;
         }
-        let waiting: u64 = self.waiting.iter().map(Load::live_nanos).sum();
-        let running = self.running.load(Ordering::Relaxed);
+        let waiting: u64 = self.counts.waiting.iter().map(Load::live_nanos).sum();
+        let running = self.counts.running.load(Ordering::Relaxed);
         Some(Duration::from_nanos((waiting + running) / newcomer.workers.max(1) as u64))
     }
 
@@ -391,8 +397,8 @@ impl Backlog {
         let rivals = u32::try_from(rivals).unwrap_or(u32::MAX);
         let as_much = self.lead(client, class) + mine + cpu;
         let fair = mine.saturating_add(as_much.saturating_mul(rivals));
-        let here = self.batches.left(self.waiting(class), workers);
-        let others_left = self.batches.left(self.waiting(others), workers);
+        let here = self.counts.batches.left(self.waiting(class), workers);
+        let others_left = self.counts.batches.left(self.waiting(others), workers);
         let share = batch_share.get() - 1;
         let behind = |ahead: Duration| {
             let of_others = match class {
@@ -456,8 +462,8 @@ mod tests {
     /// Of a daemon whose two workers run something.
     fn backlog() -> Arc<Backlog> {
         let backlog = Backlog::new(1);
-        backlog.batches.running.store(2, Ordering::Relaxed);
-        backlog.running.store(nanos(200 * MS), Ordering::Relaxed);
+        backlog.counts.batches.running.store(2, Ordering::Relaxed);
+        backlog.counts.running.store(nanos(200 * MS), Ordering::Relaxed);
         Arc::new(backlog)
     }
 
@@ -493,7 +499,7 @@ mod tests {
     #[test]
     fn what_idle_workers_are_about_to_take_makes_nobody_wait() {
         let backlog = backlog();
-        backlog.batches.running.store(1, Ordering::Relaxed);
+        backlog.counts.batches.running.store(1, Ordering::Relaxed);
         let heavy = client(&backlog, 1, Class::Interactive, 1, 1000 * MS);
         assert_eq!(wait(&backlog, &heavy, Class::Interactive, MS), Duration::ZERO);
         let _more = client(&backlog, 2, Class::Interactive, 1, 1000 * MS);

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use super::budget::{Budget, RunPermit};
 use super::intake::Intake;
 use super::job::{Batch, Class, Occupied};
@@ -42,18 +44,22 @@ pub(crate) struct Bridge {
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) costs: CostModel,
     intake: Intake,
-    schedule: Mutex<Schedule>,
-    /// Batches in the intake and the schedule together.
-    waiting: AtomicUsize,
-    /// Jobs in them.
-    waiting_jobs: AtomicUsize,
+    /// Apart from what the I/O world writes, whose turns would else wait for the workers' lock.
+    schedule: CachePadded<Mutex<Schedule>>,
+    waiting: CachePadded<Waiting>,
     /// Batches that were ever taken, so that a watchdog sees whether any are.
-    taken: AtomicU64,
+    taken: CachePadded<AtomicU64>,
     /// Raised by a test: nothing is taken any more.
     #[cfg(feature = "faults")]
     stuck: AtomicBool,
     /// Raised once, when a drain is over: everything that runs stops at its next check.
     stop_everything: AtomicBool,
+}
+
+/// What is in the intake and the schedule together.
+struct Waiting {
+    batches: AtomicUsize,
+    jobs: AtomicUsize,
 }
 
 impl Bridge {
@@ -66,10 +72,9 @@ impl Bridge {
             backlog: Arc::new(Backlog::new(n_operations)),
             costs: CostModel::new(n_operations),
             intake: Intake::new(),
-            schedule: Mutex::new(Schedule::default()),
-            waiting: AtomicUsize::new(0),
-            waiting_jobs: AtomicUsize::new(0),
-            taken: AtomicU64::new(0),
+            schedule: CachePadded::new(Mutex::new(Schedule::default())),
+            waiting: CachePadded::new(Waiting { batches: AtomicUsize::new(0), jobs: AtomicUsize::new(0) }),
+            taken: CachePadded::default(),
             #[cfg(feature = "faults")]
             stuck: AtomicBool::new(false),
             stop_everything: AtomicBool::new(false),
@@ -88,20 +93,20 @@ impl Bridge {
 
     fn enters(&self, batch: &Batch) {
         self.backlog.batch_enters(batch);
-        self.waiting_jobs.fetch_add(batch.len(), Ordering::Relaxed);
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.waiting.jobs.fetch_add(batch.len(), Ordering::Relaxed);
+        self.waiting.batches.fetch_add(1, Ordering::SeqCst);
     }
 
     fn leaves(&self, batch: &Batch) {
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.waiting_jobs.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.waiting.batches.fetch_sub(1, Ordering::SeqCst);
+        self.waiting.jobs.fetch_sub(batch.len(), Ordering::Relaxed);
         self.backlog.batch_leaves(batch);
     }
 
     /// Takes what a worker should run or answer next. `ended` is what this worker did before,
     /// and is left where nobody had to look at the schedule.
     pub(super) fn take(&self, ended: &mut Option<(Settlement, Duration)>) -> Option<Taken<RunPermit>> {
-        if self.waiting.load(Ordering::SeqCst) == 0 || self.is_stuck() {
+        if self.waiting.batches.load(Ordering::SeqCst) == 0 || self.is_stuck() {
             return None;
         }
         let now = Instant::now();
@@ -147,7 +152,9 @@ impl Bridge {
     /// Whether a batch that came first need not be compared with those behind it: somebody waits for it, it is light,
     /// and so few are they that the next heavy one is come to in a moment.
     fn are_few_and(&self, first: &Batch) -> bool {
-        first.class == Class::Interactive && first.is_light() && self.waiting.load(Ordering::Relaxed) <= FEW
+        first.class == Class::Interactive
+            && first.is_light()
+            && self.waiting.batches.load(Ordering::Relaxed) <= FEW
     }
 
     /// The workers are another number from now on, and what they may use is. The caller then wakes as many as there
@@ -172,7 +179,7 @@ impl Bridge {
                 && let Some(taken) = self.take(&mut ended)
             {
                 let (Taken::Job(batch, _) | Taken::Lost(batch)) = &taken;
-                if batch.work_bytes() > 0 && self.waiting.load(Ordering::SeqCst) > 0 {
+                if batch.work_bytes() > 0 && self.waiting.batches.load(Ordering::SeqCst) > 0 {
                     // More may fit beside it, or in its place, than this worker can take: whoever comes and takes some
                     // of that wakes the next.
                     wake();
@@ -227,7 +234,7 @@ impl Bridge {
 
     /// Whether there is something that a worker could run.
     fn has_runnable(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+        self.waiting.batches.load(Ordering::SeqCst) > 0
             && !self.is_stuck()
             && (!self.intake.is_empty()
                 || self.schedule().any(Instant::now(), |batch| self.budget.fits(batch)))
@@ -241,7 +248,7 @@ impl Bridge {
             Err(TryLockError::Poisoned(schedule)) => any(&schedule.into_inner()),
             Err(TryLockError::WouldBlock) => true,
         };
-        self.waiting.load(Ordering::SeqCst) > 0 && (!self.intake.is_empty() || fits())
+        self.waiting.batches.load(Ordering::SeqCst) > 0 && (!self.intake.is_empty() || fits())
     }
 
     /// Batches that workers have taken since the start.
@@ -284,13 +291,13 @@ impl Bridge {
 
     /// Jobs that no worker has taken yet.
     pub(crate) fn waiting_jobs(&self) -> usize {
-        self.waiting_jobs.load(Ordering::Relaxed)
+        self.waiting.jobs.load(Ordering::Relaxed)
     }
 
     /// How long the oldest job has waited that no worker has taken yet, or `None` while a worker has the schedule:
     /// whoever looks must not wait for a thread of lower priority.
     pub(crate) fn oldest_waiting(&self, now: Instant) -> Option<Duration> {
-        if self.waiting.load(Ordering::SeqCst) == 0 {
+        if self.waiting.batches.load(Ordering::SeqCst) == 0 {
             return Some(Duration::ZERO);
         }
         let mut schedule = match self.schedule.try_lock() {

@@ -105,6 +105,11 @@ const HOPE: (u32, u32) = (3, 4);
 impl Job {
     /// Whether it cannot end before its deadline any more.
     pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
+        // As it mostly is, and quickly told.
+        let by_estimate = now.checked_add(self.cost.cpu.max(self.cost.estimate.cpu));
+        if by_estimate.is_some_and(|end| end <= self.deadline) {
+            return false;
+        }
         let (part, of) = if self.cost.is_known { (1, 1) } else { HOPE };
         self.deadline.saturating_duration_since(now) < self.cost.cpu_least() / of * part
     }
@@ -114,7 +119,7 @@ impl Job {
         self.stop.is_raised()
             || now >= self.deadline
             || self.is_hopeless(now)
-            || now.saturating_duration_since(self.queued_at) > wait_max
+            || now > self.queued_at + wait_max
     }
 
     fn answer(self, failure: Failure) -> Answer {

@@ -106,10 +106,9 @@ mod tests {
     /// A letter without answers, and whether it has arrived.
     fn letter() -> (Letter, impl FnMut() -> bool) {
         let (sender, mut pending) = reply_channel();
-        (
-            Letter::new(sender, Replies { answers: Answers::Some(Box::default()), rest: None }),
-            move || pending.has_come(),
-        )
+        (Letter::new(sender, Replies { answers: Answers::Some(Box::default()), rest: None }), move || {
+            pending.has_come()
+        })
     }
 
     #[tokio::test]

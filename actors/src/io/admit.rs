@@ -101,7 +101,7 @@ impl IoWorld {
     /// Corrects what a task that was looked up before costs, by what such requests have cost meanwhile.
     pub(crate) fn price(&self, settings: &Settings, task: &mut Task) {
         let entry = &settings.catalogue.entries()[task.entry];
-        task.cost.cpu = self.workers.bridge.costs.correct(entry.index, task.cost.estimate.cpu);
+        task.cost = self.workers.bridge.costs.cost(entry.index, task.cost.estimate);
     }
 
     /// Grants or refuses: the order of the checks is the order in which a client can do something about them.

@@ -129,9 +129,18 @@ struct Queue {
 impl Queue {
     /// From 0, nothing, to 50, a limit.
     fn fullness(&self) -> u8 {
+        if self.waiting == 0 {
+            return 0;
+        }
         let by_number = 50 * self.waiting.min(self.capacity) / self.capacity.max(1);
-        let by_time = 50 * self.wait.min(self.wait_max).as_micros() / self.wait_max.as_micros().max(1);
-        u8::try_from(by_time.max(by_number as u128)).unwrap_or(50)
+        let by_time = 50.0 * (self.wait.as_secs_f32() / self.wait_max.as_secs_f32()).min(1.0);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of 50, or no number"
+        )]
+        let by_time = by_time as u8;
+        by_time.max(u8::try_from(by_number).unwrap_or(50))
     }
 }
 
