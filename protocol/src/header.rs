@@ -36,11 +36,7 @@ struct Appender<'a>(&'a mut Vec<u8>);
 impl Writer for Appender<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        match bytes {
-            // Most fields are one byte, which is not worth the call of a copy.
-            [byte] => self.0.push(*byte),
-            _ => self.0.extend_from_slice(bytes),
-        }
+        self.0.extend_from_slice(bytes);
         Ok(())
     }
 }

@@ -76,6 +76,11 @@ impl Cost {
     pub(crate) fn cpu_least(&self) -> Duration {
         if self.is_known { self.cpu - self.cpu / DIFFER } else { self.cpu.min(self.estimate.cpu) }
     }
+
+    /// The longer of the two opinions.
+    pub(crate) fn cpu_most(&self) -> Duration {
+        self.cpu.max(self.estimate.cpu)
+    }
 }
 
 /// Jobs that are estimated alike differ by one part in this many.
@@ -106,7 +111,7 @@ impl Job {
     /// Whether it cannot end before its deadline any more.
     pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
         // As it mostly is, and quickly told.
-        let by_estimate = now.checked_add(self.cost.cpu.max(self.cost.estimate.cpu));
+        let by_estimate = now.checked_add(self.cost.cpu_most());
         if by_estimate.is_some_and(|end| end <= self.deadline) {
             return false;
         }

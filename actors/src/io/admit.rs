@@ -35,6 +35,16 @@ pub(crate) struct Ask<'a> {
     pub(crate) received_at: Instant,
     /// Requests of the same connection that have no answer yet.
     pub(crate) in_flight: usize,
+    pub(crate) foresight: Foresight,
+}
+
+/// Whether it has to be foreseen how long a request would wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foresight {
+    /// It is not known.
+    Needed,
+    /// The one before it was found to be soon enough, a moment ago, and is no different from it.
+    AsBefore,
 }
 
 /// Where the body of a request is.
@@ -121,7 +131,7 @@ impl IoWorld {
                 self.workers.bridge.ends_in(&prospect, self.workers.free_in(ask.received_at), ask.in_flight);
             return Err(Failure::refused(FailureCode::OVERLOADED, message).retry_after(one_ends_in));
         }
-        in_time(cost.cpu_least() + hold.unwrap_or_default(), allowed)?;
+        in_time(&cost, hold, allowed)?;
 
         let admission = &self.workers.bridge.admission;
         let slots_max = self.slots_max(settings);
@@ -133,7 +143,7 @@ impl IoWorld {
             Arrival::Coming(_) => admission.hold_arriving(bytes, body_bytes, limit),
         };
         let held = held.map_err(|refusal| self.refused(refusal))?;
-        if hold.is_none() {
+        if hold.is_none() && ask.foresight == Foresight::Needed {
             // Whoever is held comes to the queue later than anybody can foresee now, and is asked then.
             self.soon_enough(&self.prospect(settings, entry, &cost, whose, until))?;
         }
@@ -188,7 +198,7 @@ impl IoWorld {
     pub(super) fn released(&self, waiting: &Waiting, client: &Client, now: Instant) -> Result<(), Failure> {
         let Waiting { settings, class, request, .. } = waiting;
         let allowed = request.deadline.saturating_duration_since(now);
-        in_time(request.cost.cpu_least(), allowed)?;
+        in_time(&request.cost, None, allowed)?;
         let entry = &settings.catalogue.entries()[request.entry];
         let prospect = self.prospect(settings, entry, &request.cost, (client, *class), (allowed, now));
         self.soon_enough(&prospect)
@@ -238,7 +248,7 @@ impl IoWorld {
         fits_body(body_bytes, settings)?;
         let cost = self.cost(&settings.catalogue.entries()[request.entry], &request.arguments, body_bytes)?;
         let left = request.deadline.saturating_duration_since(Instant::now());
-        in_time(cost.cpu_least() + hold.unwrap_or_default(), left)?;
+        in_time(&cost, *hold, left)?;
         let grown = request.held.try_grow_to(held_bytes(body_bytes, &cost.estimate));
         let grown = grown.and_then(|()| request.held.try_grow_arriving_to(body_bytes));
         grown.map_err(|refusal| self.refused(refusal))?;
@@ -264,7 +274,13 @@ fn fits_body(body_bytes: u64, settings: &Settings) -> Result<(), Failure> {
     Err(Failure::refused(FailureCode::TOO_LARGE, message))
 }
 
-fn in_time(least: Duration, allowed: Duration) -> Result<(), Failure> {
+fn in_time(cost: &Cost, hold: Option<Duration>, allowed: Duration) -> Result<(), Failure> {
+    let hold = hold.unwrap_or_default();
+    // As it mostly is, and quickly told.
+    if cost.cpu_most().saturating_add(hold) < allowed {
+        return Ok(());
+    }
+    let least = cost.cpu_least() + hold;
     if !allowed.is_zero() && least <= allowed {
         return Ok(());
     }

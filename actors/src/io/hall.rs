@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use windlass_protocol::FailureCode;
 
 use super::IoWorld;
-use super::admit::{Arrival, Ask, Waiting};
+use super::admit::{Arrival, Ask, Foresight, Waiting};
 use super::alarm::{Alarm, Rang};
 use super::census::Resident;
 use super::inflight::Crossed;
@@ -212,6 +212,7 @@ impl Hall {
             },
             received_at: head.received_at,
             in_flight: self.in_flight.load(Ordering::Relaxed),
+            foresight: Foresight::Needed,
         };
         let body_bytes = head.body_bytes.unwrap_or(0);
         let task = self.world.task(&settings, head.operation, head.parameters, body_bytes)?;

@@ -9,9 +9,10 @@ use windlass_protocol::{DecodeError, FLAG_MORE, FailureCode, Prefix, Subject};
 use zeroize::Zeroizing;
 
 use super::known::{Read, Terms, Wanted};
+use super::turn::{Filling, Like};
 use super::{Session, Stage, Turn};
-use crate::dispatch::{Admitted, Batch, Class, Failure, PendingReplies};
-use crate::io::admit::{Arrival, Ask, Granted, Task, Waiting};
+use crate::dispatch::{Admitted, Batch, Class, Failure};
+use crate::io::admit::{Arrival, Ask, Foresight, Granted, Task, Waiting};
 use crate::io::inbound::Body;
 use crate::io::inflight::{Crossed, Place};
 use crate::operation::{Input, Secrecy};
@@ -144,7 +145,7 @@ impl Session {
     /// What only this protocol can be refused for, then what every door asks.
     fn admit(
         &self,
-        turn: &Turn,
+        turn: &mut Turn,
         prefix: Prefix,
         task: Task,
         terms: &Terms,
@@ -159,6 +160,9 @@ impl Session {
                 "a body in several parts needs feature bit 0, which this daemon does not have".to_owned(),
             );
         }
+        let Task { entry, cost, hold, .. } = task;
+        let like = Like { class: terms.class, entry, cost, deadline: terms.deadline };
+        let as_before = turn.filling.soon_enough == Some(like);
         let ask = Ask {
             id: prefix.id,
             deadline: terms.deadline,
@@ -167,8 +171,13 @@ impl Session {
             body,
             received_at: turn.now,
             in_flight: self.inflight.len(),
+            foresight: if as_before { Foresight::AsBefore } else { Foresight::Needed },
         };
-        self.world.admit(&turn.settings, task, &ask)
+        let granted = self.world.admit(&turn.settings, task, &ask)?;
+        if hold.is_none() {
+            turn.filling.soon_enough = Some(like);
+        }
+        Ok(granted)
     }
 
     /// The memory for the body of a request that is not here yet.
@@ -271,22 +280,22 @@ impl Session {
     /// turn's.
     fn enqueue(&mut self, turn: &mut Turn, kept: Option<&Arc<Settings>>, class: Class, request: Admitted) {
         let settings = kept.unwrap_or(&turn.settings);
-        let fits = turn.filling.as_ref().is_some_and(|(batch, _)| {
+        let fits = turn.filling.batch.as_ref().is_some_and(|(batch, _)| {
             batch.class == class
                 && Arc::ptr_eq(&batch.settings, settings)
                 && batch.takes(&request.cost, &settings.catalogue.entries()[request.entry])
         });
         if !fits {
-            self.submit(turn.filling.take());
+            self.submit(&mut turn.filling);
             let output_bytes_max = self.output_bytes_max.min(settings.limits.answer_bytes_max());
             let batch = Batch::new(Arc::clone(settings), Arc::clone(self.client()), class, output_bytes_max);
-            turn.filling = Some(batch);
+            turn.filling.batch = Some(batch);
         }
         let slots_max = self.world.slots_max(settings);
-        if let Some((batch, _)) = &mut turn.filling {
+        if let Some((batch, _)) = &mut turn.filling.batch {
             if let Err(refusal) = batch.take_slot(&self.world.workers.bridge.admission, slots_max) {
                 if batch.len() == 0 {
-                    turn.filling = None;
+                    turn.filling.batch = None;
                 }
                 let id = request.id;
                 drop(request);
@@ -299,16 +308,17 @@ impl Session {
             self.inflight.crossed(id, Crossed { stop, queued_at: now, deadline, overdue_at });
             // What cannot be joined is counted among what waits before the next request is admitted.
             if batch.is_full() {
-                self.submit(turn.filling.take());
+                self.submit(&mut turn.filling);
             }
         }
     }
 
-    /// Sends what was read over the bridge.
-    pub(super) fn submit(&mut self, filled: Option<(Batch, PendingReplies)>) {
-        if let Some((batch, replies)) = filled {
+    /// Sends what was read so far over the bridge.
+    pub(super) fn submit(&mut self, filling: &mut Filling) {
+        if let Some((batch, replies)) = filling.batch.take() {
             self.replies.expect(replies);
             self.world.workers.submit(batch);
+            filling.soon_enough = None;
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What one read delivered is taken apart in one turn: under one snapshot, at one time, and counted together.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::Guard;
 
 use super::Session;
 use super::known::Known;
-use crate::dispatch::{Batch, PendingReplies};
+use crate::dispatch::{Batch, Class, Cost, PendingReplies};
 use crate::settings::Settings;
 use crate::telemetry::{Asked, add};
 
@@ -20,13 +20,30 @@ pub(crate) struct Turn {
     pub(super) settings: Guard<Arc<Settings>>,
     /// When its bytes were read.
     pub(crate) now: Instant,
-    /// The requests that will cross the bridge together, and where their answers will come.
-    pub(super) filling: Option<(Batch, PendingReplies)>,
+    pub(super) filling: Filling,
     pub(super) n_infos: u8,
     pub(super) known: Known,
     /// Requests read, not in the metrics yet.
     pub(super) read: Row,
     pub(super) bytes_in: u64,
+}
+
+/// What was not sent over the bridge yet.
+#[derive(Default)]
+pub(super) struct Filling {
+    /// The requests that will cross it together, and where their answers will come.
+    pub(super) batch: Option<(Batch, PendingReplies)>,
+    /// A request that was found soon enough since the last was sent.
+    pub(super) soon_enough: Option<Like>,
+}
+
+/// What decides how long a request of a connection would wait, besides what waits already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Like {
+    pub(super) class: Class,
+    pub(super) entry: usize,
+    pub(super) cost: Cost,
+    pub(super) deadline: Option<Duration>,
 }
 
 impl Turn {
@@ -72,7 +89,7 @@ impl Session {
             known: Known::of_thread(&settings),
             settings,
             now,
-            filling: None,
+            filling: Filling::default(),
             n_infos: 0,
             read: Row::default(),
             bytes_in: 0,
@@ -83,7 +100,7 @@ impl Session {
     pub(crate) fn end_turn(&mut self, mut turn: Turn) {
         self.settle(&mut turn);
         turn.known.keep();
-        self.submit(turn.filling);
+        self.submit(&mut turn.filling);
     }
 
     /// Puts what was read so far into the metrics.
