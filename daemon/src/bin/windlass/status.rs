@@ -124,10 +124,12 @@ fn workers(status: &Value) -> String {
     table.text()
 }
 
-/// What was asked for, with times of all that was served since the start.
+/// What was asked for, with times of all that was served since the start. The last number is what jobs took, against
+/// what they were estimated at when they came: 1.00 is right, 2.00 twice as long.
 fn operations(status: &Value) -> String {
-    let heads = ["operation", "done", "failed", "queue p50", "p99", "service p50", "p99", "failures"];
-    let mut table = Table::new(heads, &[0, 7]);
+    let heads =
+        ["operation", "done", "failed", "queue p50", "p99", "service p50", "p99", "of estimate", "failures"];
+    let mut table = Table::new(heads, &[0, 8]);
     let bounds = numbers(&status["histograms"]["bounds_seconds"]);
     for (operation, outcomes) in status["requests"].as_object().into_iter().flatten() {
         let (done, failed) = ended(status, operation);
@@ -139,6 +141,7 @@ fn operations(status: &Value) -> String {
         let failures: Vec<String> = failures
             .map(|(outcome, n)| format!("{} {}", plain(&outcome.as_str().into()), plain(n)))
             .collect();
+        let of_estimate = status["operations"][operation]["estimate"]["median_ratio"].as_f64();
         table.row([
             plain(&operation.as_str().into()),
             done.to_string(),
@@ -147,6 +150,7 @@ fn operations(status: &Value) -> String {
             time("queue", 0.99),
             time("service", 0.5),
             time("service", 0.99),
+            of_estimate.map_or(NOTHING.into(), |ratio| format!("{ratio:.2}")),
             failures.join(", "),
         ]);
     }
@@ -244,6 +248,7 @@ mod tests {
                 { "name": "windlass-cpu-1", "running": null, "busy_seconds": 0.0, "jobs": {} },
             ],
             "requests": { "hash": { "done": 10, "invalid_input": 1 }, "spin": {} },
+            "operations": { "hash": { "estimate": { "measured": 10, "median_ratio": 0.841 } } },
             "bytes": { "in": 3, "out": 2048 },
             "histograms": { "bounds_seconds": [0.001, 0.01],
                             "operations": { "hash": { "queue": [10, 0, 0], "service": [0, 10, 0] } } },
@@ -263,9 +268,9 @@ worker          runs     for  client          busy  jobs
 windlass-cpu-0  spin  1.50 s  connection 3  3.25 s    12
 windlass-cpu-1  -          -  -             0.0 µs     0
 
-operation  done  failed  queue p50       p99  service p50      p99  failures
-hash         10       1   500.0 µs  990.0 µs      5.50 ms  9.91 ms  invalid_input 1
-spin          0       0          -         -            -        -
+operation  done  failed  queue p50       p99  service p50      p99  of estimate  failures
+hash         10       1   500.0 µs  990.0 µs      5.50 ms  9.91 ms         0.84  invalid_input 1
+spin          0       0          -         -            -        -            -
 
 since the start  7 connections accepted, 3 B read, 2 KiB written, 1 panics
 ";
