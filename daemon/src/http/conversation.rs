@@ -1,19 +1,22 @@
 //! Owns: hyper, while it converses. Receives: the phases of the daemon, the clock. Sends: hyper on its way. Ends when:
 //! hyper is done, the peer has left or was waited for too long, or nothing is left in a drain. Never: reads or writes.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::{StatusCode, Version};
+use hyper::service::Service;
+use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use windlass_actors::{Alarm, LINGER, Phase};
 
 use super::hush::Hush;
 use super::problem::Problem;
-use super::service::Service;
+use super::service::Answer;
 use super::visit::Visit;
 use super::wire::Wire;
 
@@ -46,10 +49,13 @@ pub(super) trait Conversation {
     fn say_goodbye(&mut self);
 }
 
-type Http1<'w> = http1::Connection<TokioIo<&'w mut Wire>, Service>;
-type Http2<'w> = http2::Connection<TokioIo<&'w mut Wire>, Service, TokioExecutor>;
+type Http1<'w, S> = http1::Connection<TokioIo<&'w mut Wire>, S>;
+type Http2<'w, S> = http2::Connection<TokioIo<&'w mut Wire>, S, TokioExecutor>;
 
-impl Conversation for Http1<'_> {
+impl<S> Conversation for Http1<'_, S>
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible>,
+{
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(Pin::new(self), context)
     }
@@ -59,7 +65,10 @@ impl Conversation for Http1<'_> {
     }
 }
 
-impl Conversation for Http2<'_> {
+impl<S> Conversation for Http2<'_, S>
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static>,
+{
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(Pin::new(self), context)
     }

@@ -1,13 +1,13 @@
 //! From a request to its answer: which resource is meant, and what every answer has in common.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue};
+use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::body::{Skipped, skip};
@@ -32,10 +32,12 @@ const OPENAPI: &str = "/v1/openapi.json";
 /// What an answer is made of.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// Answers the requests of one connection.
-#[derive(Clone)]
-pub(super) struct Service {
-    pub(super) visit: Arc<Visit>,
+/// Answers the requests of one connection. hyper keeps what answers the one that is served, in the same place for one
+/// after another: a type that has no name needs no box of its own for each.
+pub(super) fn service(
+    visit: Arc<Visit>,
+) -> impl Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static> {
+    service_fn(move |request| serve(&visit, request))
 }
 
 /// What is decided of a request before anything is awaited.
@@ -48,70 +50,64 @@ enum Step {
     Run(Call),
 }
 
-impl hyper::service::Service<Request<Incoming>> for Service {
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-    /// Decides at once, in the order in which requests were read; only then the body is looked at.
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let serving = Serving::begin(Arc::clone(&self.visit));
-        let hall = &self.visit.hall;
-        let id = RequestId { connection: hall.connection(), request: hall.next_request() };
-        let step = self.decide(&request, id);
-        let manners = Manners {
-            version: request.version(),
-            // A look at each is less than the way through the map's hashes.
-            expects_continue: request.headers().keys().any(|name| *name == EXPECT),
-        };
-        // The head, and with it hyper's memory of what was read, ends here.
-        Box::pin(answer(step, request.into_body(), manners, serving, id))
-    }
+/// Decides at once, in the order in which requests were read; only then the body is looked at.
+fn serve(
+    visit: &Arc<Visit>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Answer, Infallible>> + Send + use<> {
+    let serving = Serving::begin(Arc::clone(visit));
+    let hall = &visit.hall;
+    let id = RequestId { connection: hall.connection(), request: hall.next_request() };
+    let step = decide(visit, &request, id);
+    let manners = Manners {
+        version: request.version(),
+        // A look at each is less than the way through the map's hashes.
+        expects_continue: request.headers().keys().any(|name| *name == EXPECT),
+    };
+    // The head, and with it hyper's memory of what was read, ends here.
+    answer(step, request.into_body(), manners, serving, id)
 }
 
-impl Service {
-    fn decide(&self, request: &Request<Incoming>, id: RequestId) -> Step {
-        let visit = &self.visit;
-        if let Err(foreign) = visit.hosts.check_again(request, visit.here, &visit.known_host) {
-            return Step::Fault(Problem::of_http(foreign.status(), foreign.to_string()));
+fn decide(visit: &Arc<Visit>, request: &Request<Incoming>, id: RequestId) -> Step {
+    if let Err(foreign) = visit.hosts.check_again(request, visit.here, &visit.known_host) {
+        return Step::Fault(Problem::of_http(foreign.status(), foreign.to_string()));
+    }
+    if visit.has_both_lengths(request) {
+        let detail = "both Content-Length and Transfer-Encoding say how long the body is";
+        return Step::Fault(Problem::of_http(StatusCode::BAD_REQUEST, detail).and_close());
+    }
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > TARGET_BYTES_MAX {
+        let detail = format!("a target of {target} bytes is longer than {TARGET_BYTES_MAX} bytes");
+        return Step::Fault(Problem::of_http(StatusCode::URI_TOO_LONG, detail));
+    }
+    let path = request.uri().path();
+    let allowed = match path {
+        OPERATIONS | OPENAPI => "GET, HEAD, OPTIONS",
+        "*" => "GET, HEAD, POST, OPTIONS",
+        _ if path.strip_prefix(CALL).is_some_and(|name| !name.is_empty() && !name.contains('/')) => {
+            "POST, OPTIONS"
         }
-        if visit.has_both_lengths(request) {
-            let detail = "both Content-Length and Transfer-Encoding say how long the body is";
-            return Step::Fault(Problem::of_http(StatusCode::BAD_REQUEST, detail).and_close());
+        _ => {
+            let detail = "no such resource; there are POST /v1/call/{operation}, GET /v1/operations and \
+                          GET /v1/openapi.json";
+            return Step::Fault(Problem::of_http(StatusCode::NOT_FOUND, detail));
         }
-        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-        if target > TARGET_BYTES_MAX {
-            let detail = format!("a target of {target} bytes is longer than {TARGET_BYTES_MAX} bytes");
-            return Step::Fault(Problem::of_http(StatusCode::URI_TOO_LONG, detail));
+    };
+    match (request.method(), path) {
+        (&Method::OPTIONS, _) => Step::Answer(options(allowed)),
+        (&Method::GET | &Method::HEAD, OPERATIONS) => Step::Answer(json(visit.hall.catalogue_json())),
+        (&Method::GET | &Method::HEAD, OPENAPI) => {
+            Step::Answer(json(openapi::document(&visit.hall.settings())))
         }
-        let path = request.uri().path();
-        let allowed = match path {
-            OPERATIONS | OPENAPI => "GET, HEAD, OPTIONS",
-            "*" => "GET, HEAD, POST, OPTIONS",
-            _ if path.strip_prefix(CALL).is_some_and(|name| !name.is_empty() && !name.contains('/')) => {
-                "POST, OPTIONS"
-            }
-            _ => {
-                let detail = "no such resource; there are POST /v1/call/{operation}, GET /v1/operations and \
-                              GET /v1/openapi.json";
-                return Step::Fault(Problem::of_http(StatusCode::NOT_FOUND, detail));
-            }
-        };
-        match (request.method(), path) {
-            (&Method::OPTIONS, _) => Step::Answer(options(allowed)),
-            (&Method::GET | &Method::HEAD, OPERATIONS) => Step::Answer(json(visit.hall.catalogue_json())),
-            (&Method::GET | &Method::HEAD, OPENAPI) => {
-                Step::Answer(json(openapi::document(&visit.hall.settings())))
-            }
-            (&Method::POST, path) if path.starts_with(CALL) => match Call::admit(visit, request, id) {
-                Ok(call) => Step::Run(call),
-                Err(problem) => Step::Refused(problem),
-            },
-            (method, _) => {
-                let detail = format!("there is no {method} of this resource, only {allowed}");
-                let problem = Problem::of_http(StatusCode::METHOD_NOT_ALLOWED, detail);
-                Step::Fault(Problem { allow: Some(allowed), ..problem })
-            }
+        (&Method::POST, path) if path.starts_with(CALL) => match Call::admit(visit, request, id) {
+            Ok(call) => Step::Run(call),
+            Err(problem) => Step::Refused(problem),
+        },
+        (method, _) => {
+            let detail = format!("there is no {method} of this resource, only {allowed}");
+            let problem = Problem::of_http(StatusCode::METHOD_NOT_ALLOWED, detail);
+            Step::Fault(Problem { allow: Some(allowed), ..problem })
         }
     }
 }

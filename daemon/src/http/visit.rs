@@ -16,7 +16,7 @@ use windlass_actors::{Hall, Phase, Stream};
 
 use super::conversation::{Converse, End, slow_head};
 use super::problem::Problem;
-use super::service::Service;
+use super::service::service;
 use super::wire::{Beginning, OwnWords, Pace, Wire};
 use crate::guard::{Hosts, Known};
 
@@ -181,12 +181,11 @@ async fn begin(wire: &mut Wire, visit: &Visit) -> Result<Beginning, End> {
 
 async fn speak_http1(wire: &mut Wire, visit: &Arc<Visit>) -> End {
     visit.pace.state().own_words = OwnWords::Hold;
-    let service = Service { visit: Arc::clone(visit) };
     let mut conversation = Box::new(
         http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(wire), service),
+            .serve_connection(TokioIo::new(wire), service(Arc::clone(visit))),
     );
     let said = Converse::new(&mut *conversation, visit, Version::HTTP_11).run().await;
     let own_words = visit.pace.state().own_words;
@@ -217,14 +216,13 @@ fn unreadable(status: u16, head: &[u8]) -> Problem {
 
 async fn speak_http2(wire: &mut Wire, visit: &Arc<Visit>) -> End {
     let limits = visit.hall.settings().limits.clone();
-    let service = Service { visit: Arc::clone(visit) };
     let mut conversation = Box::new(
         http2::Builder::new(TokioExecutor::new())
             .max_concurrent_streams(limits.in_flight_per_connection.get())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("64 KiB fit"))
-            .serve_connection(TokioIo::new(wire), service),
+            .serve_connection(TokioIo::new(wire), service(Arc::clone(visit))),
     );
     match Converse::new(&mut *conversation, visit, Version::HTTP_2).run().await {
         Err(End::Words(_)) => End::Said,
