@@ -22,7 +22,7 @@ use super::alarm::{Alarm, Rang};
 use super::census::Resident;
 use super::inflight::Crossed;
 use super::stream::{Peer, Stream};
-use crate::dispatch::{Answer, Batch, Class, Client, Failure, HeldBytes, PendingReplies, Replies, StopFlag};
+use crate::dispatch::{Answer, Batch, Class, Client, Failure, HeldBytes, PendingReplies, Replies};
 use crate::lifecycle::Phase;
 use crate::operation::{Arguments, Declaration, Input, Output, Secrecy};
 use crate::settings::Settings;
@@ -258,7 +258,7 @@ impl Ticket {
     }
 
     /// Ends the request without a result; `failure` is what its client is told.
-    pub fn fail(mut self, failure: &Failure) {
+    pub fn fail(&mut self, failure: &Failure) {
         self.request.failed(failure);
     }
 
@@ -276,10 +276,8 @@ impl Ticket {
     /// Dropping the future stops the work: nobody waits for it any more.
     pub async fn submit(self, input: Input) -> Answered {
         let Self { waiting, body_bytes, mut request } = self;
-        let hall = Arc::clone(&request.hall);
         let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
-        add(&hall.world.metrics.bytes_in, input.len() as u64);
-        let waiting = match complete(&hall, waiting, input, length) {
+        let waiting = match complete(&request.hall, waiting, input, length) {
             Ok(waiting) => waiting,
             Err(failure) => return request.refuse(failure),
         };
@@ -289,50 +287,19 @@ impl Ticket {
             if held.await == Rang::Phase {
                 return request.refuse(drained_away());
             }
+            let hall = &request.hall;
             if let Err(failure) = hall.world.released(&waiting, &hall.client, Instant::now()) {
                 return request.refuse(failure);
             }
         }
-        let (mut crossed, mut pending) = match hand_over(&hall, *waiting) {
-            Ok(crossed) => crossed,
+        let mut crossing = match hand_over(&request.hall, *waiting) {
+            Ok(crossing) => crossing,
             Err(failure) => return request.refuse(failure),
         };
-        let stops_when_dropped = RaisedWhenDropped(crossed.stop.clone());
-        let answer = loop {
-            let heard = poll_fn(|context| {
-                if let Poll::Ready(replies) = Pin::new(&mut pending).poll(context) {
-                    return Poll::Ready(Ok(replies.and_then(Replies::into_only)));
-                }
-                request.alarm().poll(context, Phase::Over, crossed.overdue_at).map(Err)
-            });
-            match heard.await {
-                Ok(answer) => break answer,
-                Err(Rang::Phase) => return request.refuse(Failure::drain_over()),
-                Err(Rang::Time) => {
-                    if let Some(failure) = crossed.overdue(Instant::now()) {
-                        hall.world.workers.wake();
-                        return request
-                            .refuse(failure.retry_after_if_overloaded(hall.world.workers.drain_in()));
-                    }
-                    // A worker was quicker, or works for another that asks the same.
-                }
-            }
-        };
-        drop(stops_when_dropped);
-        let Some(Answer { outcome, queue_time, service_time, mut held, .. }) = answer else {
-            return request.refuse(Failure::lost());
-        };
-        held.shrink_to(outcome.as_ref().map_or(0, |output| output.0.len() as u64));
-        request.answered = true;
-        match &outcome {
-            Ok(_) => hall.world.metrics.replied(request.asked, 1),
-            Err(failure) => hall.world.metrics.failed(request.asked, failure),
+        match poll_fn(|context| crossing.poll(context, &mut request)).await {
+            Ok(answer) => request.answer(answer),
+            Err(failure) => request.refuse(failure),
         }
-        let outcome = outcome.map(|Output(bytes)| {
-            add(&hall.world.metrics.bytes_out, bytes.len() as u64);
-            Output(Bytes::from_owner(Unwritten::new(Arc::clone(&hall), bytes, held)))
-        });
-        Answered { outcome, queue_time, service_time }
     }
 }
 
@@ -350,6 +317,7 @@ fn complete(
     input: Input,
     length: Length,
 ) -> Result<Box<Waiting>, Failure> {
+    add(&hall.world.metrics.bytes_in, input.len() as u64);
     if length == Length::Found {
         hall.world.measure(&mut waiting, input.len() as u64)?;
         waiting.shrink_to_body(input.len() as u64);
@@ -360,7 +328,7 @@ fn complete(
 }
 
 /// Takes a request that is complete, and held no longer, over the bridge.
-fn hand_over(hall: &Hall, waiting: Waiting) -> Result<(Crossed, PendingReplies), Failure> {
+fn hand_over(hall: &Hall, waiting: Waiting) -> Result<Crossing, Failure> {
     let world = &hall.world;
     let Waiting { settings, class, request, .. } = waiting;
     let slots_max = world.slots_max(&settings);
@@ -371,7 +339,41 @@ fn hand_over(hall: &Hall, waiting: Waiting) -> Result<(Crossed, PendingReplies),
     batch.take_slot(&world.workers.bridge.admission, slots_max).map_err(|refusal| world.refused(refusal))?;
     let stop = batch.push(request, now);
     world.workers.submit(batch);
-    Ok((Crossed { stop, queued_at: now, deadline, overdue_at }, pending))
+    Ok(Crossing { crossed: Crossed { stop, queued_at: now, deadline, overdue_at }, pending })
+}
+
+/// A request that is with the workers. Nobody waits for it once this is dropped.
+struct Crossing {
+    crossed: Crossed,
+    pending: PendingReplies,
+}
+
+impl Crossing {
+    /// Ready with the answer, or with why none is waited for.
+    fn poll(&mut self, context: &mut Context<'_>, request: &mut Unanswered) -> Poll<Result<Answer, Failure>> {
+        loop {
+            if let Poll::Ready(replies) = Pin::new(&mut self.pending).poll(context) {
+                return Poll::Ready(replies.and_then(Replies::into_only).ok_or_else(Failure::lost));
+            }
+            let rang = ready!(request.alarm().poll(context, Phase::Over, self.crossed.overdue_at));
+            if rang == Rang::Phase {
+                return Poll::Ready(Err(Failure::drain_over()));
+            }
+            if let Some(failure) = self.crossed.overdue(Instant::now()) {
+                let workers = &request.hall.world.workers;
+                workers.wake();
+                return Poll::Ready(Err(failure.retry_after_if_overloaded(workers.drain_in())));
+            }
+            // A worker was quicker, or works for another that asks the same.
+        }
+    }
+}
+
+impl Drop for Crossing {
+    fn drop(&mut self) {
+        // Raising the flag of a job that has ended does nothing.
+        self.crossed.stop.raise();
+    }
 }
 
 /// What has not reached the workers when `drain.timeout` passes.
@@ -396,6 +398,23 @@ impl Unanswered {
             let left = hall.alarm.lock().unwrap_or_else(PoisonError::into_inner).take();
             left.unwrap_or_else(|| Box::new(hall.alarm()))
         })
+    }
+
+    fn answer(&mut self, answer: Answer) -> Answered {
+        let Answer { outcome, queue_time, service_time, mut held, .. } = answer;
+        let metrics = &self.hall.world.metrics;
+        let n_bytes = outcome.as_ref().map_or(0, |output| output.0.len() as u64);
+        held.shrink_to(n_bytes);
+        self.answered = true;
+        match &outcome {
+            Ok(_) => {
+                metrics.replied(self.asked, 1);
+                add(&metrics.bytes_out, n_bytes);
+            }
+            Err(failure) => metrics.failed(self.asked, failure),
+        }
+        let unwritten = |Output(bytes)| Output(Unwritten::bytes(Arc::clone(&self.hall), bytes, held));
+        Answered { outcome: outcome.map(unwritten), queue_time, service_time }
     }
 
     fn failed(&mut self, failure: &Failure) {
@@ -424,15 +443,6 @@ impl Drop for Unanswered {
     }
 }
 
-/// Nobody waits for the job once this is dropped; raising the flag of a job that has ended does nothing.
-struct RaisedWhenDropped(StopFlag);
-
-impl Drop for RaisedWhenDropped {
-    fn drop(&mut self) {
-        self.0.raise();
-    }
-}
-
 /// A result on its way out; what it holds is freed with its last owner, which is when it is written.
 struct Unwritten {
     hall: Arc<Hall>,
@@ -441,9 +451,10 @@ struct Unwritten {
 }
 
 impl Unwritten {
-    fn new(hall: Arc<Hall>, bytes: Bytes, held: HeldBytes) -> Self {
+    /// The bytes of a result, which are held for as long as anybody has them.
+    fn bytes(hall: Arc<Hall>, bytes: Bytes, held: HeldBytes) -> Bytes {
         hall.unwritten_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Self { hall, bytes, _held: held }
+        Bytes::from_owner(Self { hall, bytes, _held: held })
     }
 }
 

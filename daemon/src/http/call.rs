@@ -11,7 +11,7 @@ use hyper::{Request, Response, Version};
 use windlass_actors::operation::Output;
 use windlass_actors::{Answered, Head, Ticket};
 
-use super::body::{Refused, read};
+use super::body::{Refused, Rest, read};
 use super::line::{RequestId, micros, server_timing};
 use super::problem::Problem;
 use super::request::Asked;
@@ -74,14 +74,17 @@ impl Call {
     pub(super) async fn run(
         self,
         visit: &Visit,
-        body: Incoming,
+        mut body: Incoming,
     ) -> (Result<Answer, Problem>, Option<Incoming>) {
-        let Self { ticket, request, traceparent, content_type, version } = self;
+        let Self { mut ticket, request, traceparent, content_type, version } = self;
         let operation = ticket.declaration().name;
-        let (ticket, input) = match read(ticket, body, version).await {
-            Ok(complete) => complete,
-            Err(Refused { problem, rest }) => return (Err(problem), rest),
+        let input = match read(&mut ticket, &mut body, version).await {
+            Ok(input) => input,
+            Err(Refused { problem, rest }) => {
+                return (Err(problem), (rest == Rest::Skippable).then_some(body));
+            }
         };
+        drop(body);
         let working = Working::begin(visit);
         let Answered { outcome, queue_time, service_time } = ticket.submit(input).await;
         drop(working);
