@@ -272,27 +272,30 @@ impl Ticket {
     }
 
     /// Waits out the operation's hold if it has one, gives the request to the workers, and waits for the answer.
+    /// `read_at` is when its body was complete.
     ///
     /// Dropping the future stops the work: nobody waits for it any more.
-    pub async fn submit(self, input: Input) -> Answered {
+    pub async fn submit(self, input: Input, read_at: Instant) -> Answered {
         let Self { waiting, body_bytes, mut request } = self;
         let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
         let waiting = match complete(&request.hall, waiting, input, length) {
             Ok(waiting) => waiting,
             Err(failure) => return request.refuse(failure),
         };
+        let mut now = read_at;
         if let Some(hold) = waiting.hold {
-            let until = Some(Instant::now() + hold);
+            let until = Some(now + hold);
             let held = poll_fn(|context| request.alarm().poll(context, Phase::Cancelling, until));
             if held.await == Rang::Phase {
                 return request.refuse(drained_away());
             }
+            now = Instant::now();
             let hall = &request.hall;
-            if let Err(failure) = hall.world.released(&waiting, &hall.client, Instant::now()) {
+            if let Err(failure) = hall.world.released(&waiting, &hall.client, now) {
                 return request.refuse(failure);
             }
         }
-        let mut crossing = match hand_over(&request.hall, *waiting) {
+        let mut crossing = match hand_over(&request.hall, *waiting, now) {
             Ok(crossing) => crossing,
             Err(failure) => return request.refuse(failure),
         };
@@ -328,12 +331,12 @@ fn complete(
 }
 
 /// Takes a request that is complete, and held no longer, over the bridge.
-fn hand_over(hall: &Hall, waiting: Waiting) -> Result<Crossing, Failure> {
+fn hand_over(hall: &Hall, waiting: Waiting, now: Instant) -> Result<Crossing, Failure> {
     let world = &hall.world;
     let Waiting { settings, class, request, .. } = waiting;
     let slots_max = world.slots_max(&settings);
     let output_bytes_max = settings.limits.answer_bytes_max();
-    let (now, deadline) = (Instant::now(), request.deadline);
+    let deadline = request.deadline;
     let overdue_at = Some(deadline.min(now + settings.queue.wait_max));
     let (mut batch, pending) = Batch::new(settings, Arc::clone(&hall.client), class, output_bytes_max);
     batch.take_slot(&world.workers.bridge.admission, slots_max).map_err(|refusal| world.refused(refusal))?;

@@ -102,7 +102,7 @@ impl From<Memory> for Input {
     }
 }
 
-/// Reads the whole body. Polling it for the first time is what answers `Expect: 100-continue`.
+/// Reads the whole body, and says when that was. Polling it for the first time is what answers `Expect: 100-continue`.
 ///
 /// # Errors
 ///
@@ -111,10 +111,12 @@ pub(super) async fn read(
     ticket: &mut Ticket,
     body: &mut Incoming,
     version: Version,
-) -> Result<Input, Refused> {
-    let mut reading = Reading::new(ticket, body);
+    received_at: Instant,
+) -> Result<(Input, Instant), Refused> {
+    let mut reading = Reading::new(ticket, body, received_at);
     poll_fn(|context| reading.poll(context, ticket, body, version)).await?;
-    Ok(reading.memory.into())
+    let read_at = if reading.has_waited { Instant::now() } else { received_at };
+    Ok((reading.memory.into(), read_at))
 }
 
 /// A body on its way.
@@ -126,14 +128,16 @@ struct Reading {
     since: Instant,
     /// What has come since.
     progress: usize,
+    /// Whether it was not all there with the head.
+    has_waited: bool,
 }
 
 impl Reading {
-    fn new(ticket: &Ticket, body: &Incoming) -> Self {
+    fn new(ticket: &Ticket, body: &Incoming, since: Instant) -> Self {
         let room = body.size_hint().exact().unwrap_or(0);
         // Nothing is allocated before something comes: a head may promise much.
         let memory = Memory::new(ticket.secrecy(), 0);
-        Self { memory, room, since: Instant::now(), progress: 0 }
+        Self { memory, room, since, progress: 0, has_waited: false }
     }
 
     /// Ready when all of it is in memory.
@@ -146,6 +150,7 @@ impl Reading {
     ) -> Poll<Result<(), Refused>> {
         loop {
             let Poll::Ready(frame) = poll_frame(body, context) else {
+                self.has_waited = true;
                 let until = self.since + ticket.settings().timeouts.read;
                 let impatience = ready!(ticket.poll_patience(context, until));
                 return Poll::Ready(Err(ended(ticket, impatience).into()));

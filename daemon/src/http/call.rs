@@ -1,9 +1,5 @@
 //! One call of an operation: admitted from its head, its body read, its result on the way back.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -16,7 +12,7 @@ use super::line::{RequestId, micros, server_timing};
 use super::problem::Problem;
 use super::request::Asked;
 use super::service::Answer;
-use super::visit::{Visit, Working};
+use super::visit::Serving;
 
 /// A line of text, without a newline at its end: the result is exactly what the operation returned.
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -43,11 +39,11 @@ impl Call {
     ///
     /// What the client is told.
     pub(super) fn admit(
-        visit: &Arc<Visit>,
+        serving: &Serving,
         request: &Request<Incoming>,
         id: RequestId,
     ) -> Result<Self, Problem> {
-        let received_at = Instant::now();
+        let visit = serving.visit();
         let asked = Asked::read(request).inspect_err(|problem| visit.hall.refused(problem.code))?;
         let ticket = visit
             .hall
@@ -57,7 +53,7 @@ impl Call {
                 deadline: asked.deadline,
                 class: asked.class,
                 body_bytes: request.body().size_hint().exact(),
-                received_at,
+                received_at: serving.received_at,
             })
             .map_err(|failure| Problem::from(&failure))?;
         let is_text = ticket.declaration().result.is_text(ticket.arguments());
@@ -73,23 +69,22 @@ impl Call {
     /// Reads the body, has the work done, and answers. Dropping the future means that the client has left.
     pub(super) async fn run(
         self,
-        visit: &Visit,
+        serving: &mut Serving,
         mut body: Incoming,
     ) -> (Result<Answer, Problem>, Option<Incoming>) {
         let Self { mut ticket, request, traceparent, content_type, version } = self;
         let operation = ticket.declaration().name;
-        let input = match read(&mut ticket, &mut body, version).await {
-            Ok(input) => input,
+        let (input, read_at) = match read(&mut ticket, &mut body, version, serving.received_at).await {
+            Ok(complete) => complete,
             Err(Refused { problem, rest }) => {
                 return (Err(problem), (rest == Rest::Skippable).then_some(body));
             }
         };
         drop(body);
-        let working = Working::begin(visit);
-        let Answered { outcome, queue_time, service_time } = ticket.submit(input).await;
-        drop(working);
+        serving.begin_work();
+        let Answered { outcome, queue_time, service_time } = ticket.submit(input, read_at).await;
         tracing::debug!(
-            connection = visit.hall.connection(),
+            connection = request.connection,
             %request,
             operation,
             traceparent,
@@ -100,18 +95,14 @@ impl Call {
         );
         let outcome = match outcome {
             Ok(Output(bytes)) => {
-                let mut answer = result(bytes, content_type);
-                answer.headers_mut().insert(SERVER_TIMING, server_timing(queue_time, service_time));
+                let mut answer = Response::new(Full::new(bytes));
+                let headers = answer.headers_mut();
+                headers.insert(CONTENT_TYPE, content_type);
+                headers.insert(SERVER_TIMING, server_timing(queue_time, service_time));
                 Ok(answer)
             }
             Err(failure) => Err(Problem::from(&failure)),
         };
         (outcome, None)
     }
-}
-
-fn result(bytes: Bytes, content_type: HeaderValue) -> Answer {
-    let mut answer = Response::new(Full::new(bytes));
-    answer.headers_mut().insert(CONTENT_TYPE, content_type);
-    answer
 }

@@ -18,7 +18,7 @@ use super::hush::Hush;
 use super::problem::Problem;
 use super::service::Answer;
 use super::visit::Visit;
-use super::wire::Wire;
+use super::wire::{State, Wire};
 
 /// How often it is looked whether a peer has left where hyper does not see it.
 const LEFT_PERIOD: Duration = Duration::from_millis(100);
@@ -109,16 +109,20 @@ impl<'c, C: Conversation> Converse<'c, C> {
             if let Poll::Ready(ended) = self.poll_hyper(context) {
                 return Poll::Ready(Ok(ended));
             }
-            if self.visit.pace.state().left && self.version < Version::HTTP_2 {
+            let visit = self.visit;
+            let mut state = visit.pace.state();
+            if state.left && self.version < Version::HTTP_2 {
                 // Its jobs go with the conversation.
                 return Poll::Ready(Err(End::Said));
             }
-            if self.may_leave() {
+            if self.may_leave(&state) {
+                drop(state);
                 self.said_goodbye = Some(Instant::now());
                 self.conversation.say_goodbye();
                 continue;
             }
-            let due = self.next_due();
+            let due = self.next_due(&mut state);
+            drop(state);
             ready!(self.alarm.poll_time(context, due));
             if let Err(end) = self.expire() {
                 return Poll::Ready(Err(end));
@@ -144,8 +148,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
     }
 
     /// Whether the drain has begun and everything that arrived before it is answered; notes when it is read.
-    fn may_leave(&self) -> bool {
-        let state = self.visit.pace.state();
+    fn may_leave(&self, state: &State) -> bool {
         let Some(drained) = state.drained.filter(|_| self.said_goodbye.is_none()) else { return false };
         if state.starved || drained > DRAIN_BYTES_MAX {
             self.visit.hall.close();
@@ -155,8 +158,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
         self.visit.hall.is_closed() && is_done
     }
 
-    fn next_due(&mut self) -> Option<Instant> {
-        let mut state = self.visit.pace.state();
+    fn next_due(&mut self, state: &mut State) -> Option<Instant> {
         if !state.blocked && self.visit.hall.unwritten_bytes() == 0 {
             state.writing = None;
         } else if state.writing.is_none() {

@@ -16,7 +16,7 @@ use super::line::RequestId;
 use super::openapi;
 use super::problem::Problem;
 use super::request::CALL;
-use super::visit::{Serving, Visit};
+use super::visit::{Next, Serving, Visit};
 
 /// Names a request as the log does.
 const WINDLASS_REQUEST: HeaderName = HeaderName::from_static("windlass-request");
@@ -58,7 +58,7 @@ fn serve(
     let serving = Serving::begin(Arc::clone(visit));
     let hall = &visit.hall;
     let id = RequestId { connection: hall.connection(), request: hall.next_request() };
-    let step = decide(visit, &request, id);
+    let step = decide(&serving, &request, id);
     let manners = Manners {
         version: request.version(),
         // A look at each is less than the way through the map's hashes.
@@ -68,7 +68,8 @@ fn serve(
     answer(step, request.into_body(), manners, serving, id)
 }
 
-fn decide(visit: &Arc<Visit>, request: &Request<Incoming>, id: RequestId) -> Step {
+fn decide(serving: &Serving, request: &Request<Incoming>, id: RequestId) -> Step {
+    let visit = serving.visit();
     if let Err(foreign) = visit.hosts.check_again(request, visit.here, &visit.known_host) {
         return Step::Fault(Problem::of_http(foreign.status(), foreign.to_string()));
     }
@@ -100,7 +101,7 @@ fn decide(visit: &Arc<Visit>, request: &Request<Incoming>, id: RequestId) -> Ste
         (&Method::GET | &Method::HEAD, OPENAPI) => {
             Step::Answer(json(openapi::document(&visit.hall.settings())))
         }
-        (&Method::POST, path) if path.starts_with(CALL) => match Call::admit(visit, request, id) {
+        (&Method::POST, path) if path.starts_with(CALL) => match Call::admit(serving, request, id) {
             Ok(call) => Step::Run(call),
             Err(problem) => Step::Refused(problem),
         },
@@ -124,7 +125,7 @@ async fn answer(
     step: Step,
     body: Incoming,
     manners: Manners,
-    serving: Serving,
+    mut serving: Serving,
     id: RequestId,
 ) -> Result<Answer, Infallible> {
     let Manners { version, expects_continue } = manners;
@@ -135,7 +136,7 @@ async fn answer(
             (Err(problem), Some(body))
         }
         Step::Refused(problem) => (Err(problem), Some(body)),
-        Step::Run(call) => call.run(serving.visit(), body).await,
+        Step::Run(call) => call.run(&mut serving, body).await,
     };
     let rest = rest.filter(|rest| version < Version::HTTP_2 && !rest.is_end_stream());
     let skipped = match rest {
@@ -159,13 +160,14 @@ async fn answer(
             problem.into_response(id)
         }
     };
+    let next = serving.end();
     let headers = answer.headers_mut();
     headers.insert(WINDLASS_REQUEST, HeaderValue::from(id));
     headers.insert(NOSNIFF.0, NOSNIFF.1);
     if version >= Version::HTTP_2 {
         // RFC 9113 §8.2.2: there is no such thing there.
         headers.remove(CONNECTION);
-    } else if skipped == Skipped::Partly || serving.visit().is_last() {
+    } else if skipped == Skipped::Partly || next == Next::Goodbye {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)

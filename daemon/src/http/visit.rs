@@ -42,13 +42,6 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    /// Whether the answer that is about to be given is the last on its connection: a drain has begun, and nothing
-    /// that was read is left.
-    pub(super) fn is_last(&self) -> bool {
-        let state = self.pace.state();
-        state.drained.is_some() && state.starved
-    }
-
     /// Whether a request says twice how long its body is, which two readers may read differently (RFC 9112 §11.2).
     pub(super) fn has_both_lengths(&self, request: &Request<Incoming>) -> bool {
         // Where hyper goes by Transfer-Encoding, it does not know the length.
@@ -60,47 +53,81 @@ impl Visit {
 }
 
 /// A request that is being answered.
-pub(super) struct Serving(Arc<Visit>);
+pub(super) struct Serving {
+    visit: Arc<Visit>,
+    /// When it was read.
+    pub(super) received_at: Instant,
+    stage: Stage,
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its head is understood, or its body arrives. Next: [`Stage::Working`] or [`Stage::Over`].
+    Reading,
+    /// It is somebody's to wait for its job. Next: [`Stage::Over`].
+    Working,
+    /// Its answer is made.
+    Over,
+}
+
+/// What follows on an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another request, maybe.
+    Request,
+    /// Nothing: a drain has begun, and nothing that was read is left.
+    Goodbye,
+}
 
 impl Serving {
     pub(super) fn begin(visit: Arc<Visit>) -> Self {
         let mut state = visit.pace.state();
         state.serving += 1;
-        state.head_since = None;
         state.owing = true;
+        // A head that was read while another request was served has been waiting in hyper's memory.
+        let received_at = state.head_since.take().map_or_else(Instant::now, |_| state.head_read_at);
         drop(state);
-        Self(visit)
+        Self { visit, received_at, stage: Stage::Reading }
     }
 
-    pub(super) fn visit(&self) -> &Visit {
-        &self.0
+    pub(super) fn visit(&self) -> &Arc<Visit> {
+        &self.visit
+    }
+
+    /// Its body is read.
+    pub(super) fn begin_work(&mut self) {
+        self.stage = Stage::Working;
+        self.visit.pace.state().working += 1;
+    }
+
+    /// Its answer is made.
+    pub(super) fn end(mut self) -> Next {
+        self.note_end()
+    }
+
+    fn note_end(&mut self) -> Next {
+        let mut state = self.visit.pace.state();
+        if self.stage == Stage::Working {
+            state.working -= 1;
+        }
+        if self.stage != Stage::Over {
+            state.serving -= 1;
+            state.owing = true;
+            if state.serving == 0 {
+                state.rested_since = Instant::now();
+            }
+        }
+        self.stage = Stage::Over;
+        if state.drained.is_some() && state.starved { Next::Goodbye } else { Next::Request }
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let mut state = self.0.pace.state();
-        state.serving -= 1;
-        state.owing = true;
-        if state.serving == 0 {
-            state.rested_since = Instant::now();
+        if self.stage != Stage::Over {
+            self.note_end();
         }
-    }
-}
-
-/// A request whose job is somebody's to wait for.
-pub(super) struct Working<'v>(&'v Visit);
-
-impl<'v> Working<'v> {
-    pub(super) fn begin(visit: &'v Visit) -> Self {
-        visit.pace.state().working += 1;
-        Self(visit)
-    }
-}
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        self.0.pace.state().working -= 1;
     }
 }
 
