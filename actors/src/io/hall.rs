@@ -25,7 +25,7 @@ use super::stream::{Peer, Stream};
 use crate::dispatch::{Answer, Batch, Class, Client, Failure, HeldBytes, PendingReplies, Replies};
 use crate::lifecycle::Phase;
 use crate::operation::{Arguments, Declaration, Input, Output, Secrecy};
-use crate::settings::Settings;
+use crate::settings::{Settings, TimeoutSettings};
 use crate::telemetry::{Asked, add, catalogue_json};
 
 /// A protocol that requests come in by, besides the native one.
@@ -135,6 +135,11 @@ impl Hall {
     /// The settings in force. A request keeps the ones that it is admitted under.
     pub fn settings(&self) -> Arc<Settings> {
         self.world.settings.load_full()
+    }
+
+    /// How long anybody is waited for, by the settings in force.
+    pub fn timeouts(&self) -> TimeoutSettings {
+        self.world.settings.load().timeouts.clone()
     }
 
     /// The phase of the daemon, and its changes.
@@ -295,7 +300,7 @@ impl Ticket {
                 return request.refuse(failure);
             }
         }
-        let mut crossing = match hand_over(&request.hall, *waiting, now) {
+        let mut crossing = match hand_over(&request.hall, waiting, now) {
             Ok(crossing) => crossing,
             Err(failure) => return request.refuse(failure),
         };
@@ -331,9 +336,13 @@ fn complete(
 }
 
 /// Takes a request that is complete, and held no longer, over the bridge.
-fn hand_over(hall: &Hall, waiting: Waiting, now: Instant) -> Result<Crossing, Failure> {
+#[allow(
+    clippy::boxed_local,
+    reason = "it is taken apart where it lies; unboxed, all of it would be copied before"
+)]
+fn hand_over(hall: &Hall, waiting: Box<Waiting>, now: Instant) -> Result<Crossing, Failure> {
     let world = &hall.world;
-    let Waiting { settings, class, request, .. } = waiting;
+    let Waiting { settings, class, request, .. } = *waiting;
     let slots_max = world.slots_max(&settings);
     let output_bytes_max = settings.limits.answer_bytes_max();
     let deadline = request.deadline;

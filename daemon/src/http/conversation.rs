@@ -170,8 +170,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
             // The request has its own clock.
             return None;
         }
-        let settings = self.visit.hall.settings();
-        let timeouts = &settings.timeouts;
+        let timeouts = self.visit.hall.timeouts();
         let write = state.writing.map(|(since, _)| since + timeouts.write);
         let head = state.head_since.filter(|_| self.version < Version::HTTP_2);
         let read = match (self.said_goodbye, head) {
@@ -185,8 +184,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
 
     fn expire(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        let settings = self.visit.hall.settings();
-        let timeouts = &settings.timeouts;
+        let timeouts = self.visit.hall.timeouts();
         // hyper is polled once more after this, and that looks.
         self.look_at = self.look_at.filter(|look_at| now < *look_at);
         let state = self.visit.pace.state();

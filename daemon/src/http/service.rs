@@ -19,8 +19,8 @@ use super::request::CALL;
 use super::visit::{Next, Serving, Visit};
 
 /// Names a request as the log does.
-const WINDLASS_REQUEST: HeaderName = HeaderName::from_static("windlass-request");
-const NOSNIFF: (HeaderName, HeaderValue) =
+pub(super) const WINDLASS_REQUEST: HeaderName = HeaderName::from_static("windlass-request");
+pub(super) const NOSNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 
 /// Longest target of a request, bytes. The longest value of a parameter, every byte of it percent-encoded, fits.
@@ -130,7 +130,7 @@ async fn answer(
 ) -> Result<Answer, Infallible> {
     let Manners { version, expects_continue } = manners;
     let (outcome, rest) = match step {
-        Step::Answer(answer) => (Ok(answer), Some(body)),
+        Step::Answer(answer) => (Ok(named(answer, id)), Some(body)),
         Step::Fault(problem) => {
             serving.visit().hall.refused(problem.code);
             (Err(problem), Some(body))
@@ -157,13 +157,11 @@ async fn answer(
                 detail = %problem.detail.escape_debug(),
                 "request refused or failed"
             );
-            problem.into_response(id)
+            named(problem.into_response(id), id)
         }
     };
     let next = serving.end();
     let headers = answer.headers_mut();
-    headers.insert(WINDLASS_REQUEST, HeaderValue::from(id));
-    headers.insert(NOSNIFF.0, NOSNIFF.1);
     if version >= Version::HTTP_2 {
         // RFC 9113 §8.2.2: there is no such thing there.
         headers.remove(CONNECTION);
@@ -171,6 +169,14 @@ async fn answer(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(answer)
+}
+
+/// What every answer says; a result says so by itself.
+fn named(mut answer: Answer, id: RequestId) -> Answer {
+    let headers = answer.headers_mut();
+    headers.insert(WINDLASS_REQUEST, id.into());
+    headers.insert(NOSNIFF.0, NOSNIFF.1);
+    answer
 }
 
 fn json(body: Vec<u8>) -> Answer {

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use windlass_actors::{Hall, Phase, Stream};
 
+use super::call::ResultHeaders;
 use super::conversation::{Converse, End, slow_head};
 use super::problem::Problem;
 use super::service::service;
@@ -39,6 +40,7 @@ pub(super) struct Visit {
     /// The address by which the connection came in.
     pub(super) here: Option<IpAddr>,
     pub(super) pace: Arc<Pace>,
+    pub(super) result_headers: ResultHeaders,
 }
 
 impl Visit {
@@ -132,12 +134,17 @@ impl Drop for Serving {
 }
 
 /// The whole life of a connection.
-pub(super) async fn run(stream: Stream, hall: Hall, hosts: Hosts) {
+pub(super) async fn run(stream: Stream, hall: Hall, hosts: Hosts, result_headers: ResultHeaders) {
     let hall = Arc::new(hall);
     let pace = Arc::new(Pace::new());
-    let here = stream.local_address().map(|local| local.ip());
-    let known_host = Known::default();
-    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, known_host, here, pace: Arc::clone(&pace) });
+    let visit = Arc::new(Visit {
+        hall: Arc::clone(&hall),
+        hosts,
+        known_host: Known::default(),
+        here: stream.local_address().map(|local| local.ip()),
+        pace: Arc::clone(&pace),
+        result_headers,
+    });
     let mut wire = Wire::new(stream, pace);
     let end = match begin(&mut wire, &visit).await {
         Ok(Beginning::Preface) => speak_http2(&mut wire, &visit).await,
