@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::sync::watch;
 use windlass_protocol::FailureCode;
 
@@ -92,8 +92,8 @@ pub enum Impatience {
 
 /// The final answer to a request.
 pub struct Answered {
-    /// The result, whose bytes are held until they are dropped, or why there is none.
-    pub outcome: Result<Output, Failure>,
+    /// The result, or why there is none.
+    pub outcome: Result<Unwritten, Failure>,
     /// From the bridge to a worker.
     pub queue_time: Duration,
     /// On the worker.
@@ -425,7 +425,7 @@ impl Unanswered {
             }
             Err(failure) => metrics.failed(self.asked, failure),
         }
-        let unwritten = |Output(bytes)| Output(Unwritten::bytes(Arc::clone(&self.hall), bytes, held));
+        let unwritten = |Output(bytes)| Unwritten::new(Arc::clone(&self.hall), bytes, held);
         Answered { outcome: outcome.map(unwritten), queue_time, service_time }
     }
 
@@ -455,29 +455,40 @@ impl Drop for Unanswered {
     }
 }
 
-/// A result on its way out; what it holds is freed with its last owner, which is when it is written.
-struct Unwritten {
+/// A result on its way out. What it holds is held until it is dropped, which is when it is written.
+pub struct Unwritten {
     hall: Arc<Hall>,
+    /// What is left of it.
     bytes: Bytes,
+    /// All of it.
+    n_bytes: u64,
     _held: HeldBytes,
 }
 
 impl Unwritten {
-    /// The bytes of a result, which are held for as long as anybody has them.
-    fn bytes(hall: Arc<Hall>, bytes: Bytes, held: HeldBytes) -> Bytes {
-        hall.unwritten_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Bytes::from_owner(Self { hall, bytes, _held: held })
+    fn new(hall: Arc<Hall>, bytes: Bytes, held: HeldBytes) -> Self {
+        let n_bytes = bytes.len() as u64;
+        hall.unwritten_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+        Self { hall, bytes, n_bytes, _held: held }
     }
 }
 
-impl AsRef<[u8]> for Unwritten {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl Buf for Unwritten {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, n_bytes: usize) {
+        self.bytes.advance(n_bytes);
     }
 }
 
 impl Drop for Unwritten {
     fn drop(&mut self) {
-        self.hall.unwritten_bytes.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+        self.hall.unwritten_bytes.fetch_sub(self.n_bytes, Ordering::Relaxed);
     }
 }

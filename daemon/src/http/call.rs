@@ -6,14 +6,13 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, Version};
-use windlass_actors::operation::Output;
 use windlass_actors::{Answered, Head, Ticket};
 
 use super::body::{Refused, Rest, read};
 use super::line::{RequestId, micros, server_timing};
 use super::problem::Problem;
 use super::request::Asked;
-use super::service::{Answer, NOSNIFF, WINDLASS_REQUEST};
+use super::service::{Answer, NOSNIFF, WINDLASS_REQUEST, Words};
 use super::visit::Serving;
 
 /// A line of text, without a newline at its end: the result is exactly what the operation returned.
@@ -121,8 +120,8 @@ impl Call {
             "request answered"
         );
         let outcome = match outcome {
-            Ok(Output(bytes)) => {
-                let mut answer = Response::new(Full::new(bytes));
+            Ok(result) => {
+                let mut answer = Response::new(Full::new(Words::Result(result)));
                 let timing = server_timing(queue_time, service_time);
                 *answer.headers_mut() = serving.visit().result_headers.of(request, content_type, timing);
                 Ok(answer)

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HeaderName, HeaderValue};
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode, Version};
+use windlass_actors::Unwritten;
 
 use super::body::{Skipped, skip};
 use super::call::Call;
@@ -30,7 +31,44 @@ const OPERATIONS: &str = "/v1/operations";
 const OPENAPI: &str = "/v1/openapi.json";
 
 /// What an answer is made of.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Words>>;
+
+/// What an answer says.
+pub(super) enum Words {
+    /// Of this door.
+    Own(Bytes),
+    /// Of a worker.
+    Result(Unwritten),
+}
+
+impl From<Vec<u8>> for Words {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Own(bytes.into())
+    }
+}
+
+impl Buf for Words {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.remaining(),
+            Self::Result(result) => result.remaining(),
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes.chunk(),
+            Self::Result(result) => result.chunk(),
+        }
+    }
+
+    fn advance(&mut self, n_bytes: usize) {
+        match self {
+            Self::Own(bytes) => bytes.advance(n_bytes),
+            Self::Result(result) => result.advance(n_bytes),
+        }
+    }
+}
 
 /// Answers the requests of one connection. hyper keeps what answers the one that is served, in the same place for one
 /// after another: a type that has no name needs no box of its own for each.
