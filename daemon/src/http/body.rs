@@ -235,7 +235,7 @@ pub(super) enum Skipped {
 }
 
 /// Throws a refused body away where that costs little, for a peer that reads no answer before it has sent all of it.
-pub(super) async fn skip(mut body: Incoming) -> Skipped {
+pub(super) async fn skip(body: &mut Incoming) -> Skipped {
     if body.is_end_stream() {
         return Skipped::Whole;
     }

@@ -54,7 +54,7 @@ pub(super) struct Call {
     ticket: Ticket,
     request: RequestId,
     traceparent: Option<String>,
-    content_type: HeaderValue,
+    is_text: bool,
     version: Version,
 }
 
@@ -87,7 +87,7 @@ impl Call {
             ticket,
             request: id,
             traceparent: asked.traceparent.map(str::to_owned),
-            content_type: if is_text { TEXT_VALUE } else { BINARY_VALUE },
+            is_text,
             version: request.version(),
         })
     }
@@ -96,17 +96,14 @@ impl Call {
     pub(super) async fn run(
         self,
         serving: &mut Serving,
-        mut body: Incoming,
-    ) -> (Result<Answer, Problem>, Option<Incoming>) {
-        let Self { mut ticket, request, traceparent, content_type, version } = self;
+        body: &mut Incoming,
+    ) -> (Result<Answer, Problem>, Rest) {
+        let Self { mut ticket, request, traceparent, is_text, version } = self;
         let operation = ticket.declaration().name;
-        let (input, read_at) = match read(&mut ticket, &mut body, version, serving.received_at).await {
+        let (input, read_at) = match read(&mut ticket, body, version, serving.received_at).await {
             Ok(complete) => complete,
-            Err(Refused { problem, rest }) => {
-                return (Err(problem), (rest == Rest::Skippable).then_some(body));
-            }
+            Err(Refused { problem, rest }) => return (Err(problem), rest),
         };
-        drop(body);
         serving.begin_work();
         let Answered { outcome, queue_time, service_time } = ticket.submit(input, read_at).await;
         tracing::debug!(
@@ -122,13 +119,15 @@ impl Call {
         let outcome = match outcome {
             Ok(result) => {
                 let mut answer = Response::new(Full::new(Words::Result(result)));
+                let content_type = if is_text { TEXT_VALUE } else { BINARY_VALUE };
                 let timing = server_timing(queue_time, service_time);
                 *answer.headers_mut() = serving.visit().result_headers.of(request, content_type, timing);
                 Ok(answer)
             }
             Err(failure) => Err(Problem::from(&failure)),
         };
-        (outcome, None)
+        // It was read to its end.
+        (outcome, Rest::Lost)
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use windlass_actors::Unwritten;
 
-use super::body::{Skipped, skip};
+use super::body::{Rest, Skipped, skip};
 use super::call::Call;
 use super::line::RequestId;
 use super::openapi;
@@ -80,7 +80,7 @@ pub(super) fn service(
 
 /// What is decided of a request before anything is awaited.
 enum Step {
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// Something is wrong with the HTTP of it.
     Fault(Problem),
     /// Refused, and counted already.
@@ -93,17 +93,44 @@ fn serve(
     visit: &Arc<Visit>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Result<Answer, Infallible>> + Send + use<> {
-    let serving = Serving::begin(Arc::clone(visit));
+    let mut serving = Serving::begin(Arc::clone(visit));
     let hall = &visit.hall;
     let id = RequestId { connection: hall.connection(), request: hall.next_request() };
     let step = decide(&serving, &request, id);
-    let manners = Manners {
-        version: request.version(),
-        // A look at each is less than the way through the map's hashes.
-        expects_continue: request.headers().keys().any(|name| *name == EXPECT),
-    };
+    let version = request.version();
+    // A look at each is less than the way through the map's hashes.
+    let expects_continue = request.headers().keys().any(|name| *name == EXPECT);
     // The head, and with it hyper's memory of what was read, ends here.
-    answer(step, request.into_body(), manners, serving, id)
+    let mut body = request.into_body();
+    // A block and not a function, whose future would have room for each of these twice.
+    async move {
+        let (outcome, rest) = match step {
+            Step::Answer(answer) => (Ok(named(*answer, id)), Rest::Skippable),
+            Step::Fault(problem) => {
+                serving.visit().hall.refused(problem.code);
+                (Err(problem), Rest::Skippable)
+            }
+            Step::Refused(problem) => (Err(problem), Rest::Skippable),
+            Step::Run(call) => call.run(&mut serving, &mut body).await,
+        };
+        let comes = rest == Rest::Skippable && version < Version::HTTP_2 && !body.is_end_stream();
+        let skipped = match comes {
+            false => Skipped::Whole,
+            // Who waits for a 100 sends nothing, and is not told to.
+            true if expects_continue => Skipped::Partly,
+            true => skip(&mut body).await,
+        };
+        let mut answer = outcome.unwrap_or_else(|problem| told(problem, id));
+        let next = serving.end();
+        let headers = answer.headers_mut();
+        if version >= Version::HTTP_2 {
+            // RFC 9113 §8.2.2: there is no such thing there.
+            headers.remove(CONNECTION);
+        } else if skipped == Skipped::Partly || next == Next::Goodbye {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
 }
 
 fn decide(serving: &Serving, request: &Request<Incoming>, id: RequestId) -> Step {
@@ -134,10 +161,12 @@ fn decide(serving: &Serving, request: &Request<Incoming>, id: RequestId) -> Step
         }
     };
     match (request.method(), path) {
-        (&Method::OPTIONS, _) => Step::Answer(options(allowed)),
-        (&Method::GET | &Method::HEAD, OPERATIONS) => Step::Answer(json(visit.hall.catalogue_json())),
+        (&Method::OPTIONS, _) => Step::Answer(Box::new(options(allowed))),
+        (&Method::GET | &Method::HEAD, OPERATIONS) => {
+            Step::Answer(Box::new(json(visit.hall.catalogue_json())))
+        }
         (&Method::GET | &Method::HEAD, OPENAPI) => {
-            Step::Answer(json(openapi::document(&visit.hall.settings())))
+            Step::Answer(Box::new(json(openapi::document(&visit.hall.settings()))))
         }
         (&Method::POST, path) if path.starts_with(CALL) => match Call::admit(serving, request, id) {
             Ok(call) => Step::Run(call),
@@ -151,62 +180,17 @@ fn decide(serving: &Serving, request: &Request<Incoming>, id: RequestId) -> Step
     }
 }
 
-/// What a client takes an answer for.
-#[derive(Clone, Copy)]
-struct Manners {
-    version: Version,
-    /// It sends no body before it is told to.
-    expects_continue: bool,
-}
-
-async fn answer(
-    step: Step,
-    body: Incoming,
-    manners: Manners,
-    mut serving: Serving,
-    id: RequestId,
-) -> Result<Answer, Infallible> {
-    let Manners { version, expects_continue } = manners;
-    let (outcome, rest) = match step {
-        Step::Answer(answer) => (Ok(named(answer, id)), Some(body)),
-        Step::Fault(problem) => {
-            serving.visit().hall.refused(problem.code);
-            (Err(problem), Some(body))
-        }
-        Step::Refused(problem) => (Err(problem), Some(body)),
-        Step::Run(call) => call.run(&mut serving, body).await,
-    };
-    let rest = rest.filter(|rest| version < Version::HTTP_2 && !rest.is_end_stream());
-    let skipped = match rest {
-        None => Skipped::Whole,
-        // Who waits for a 100 sends nothing, and is not told to.
-        Some(_) if expects_continue => Skipped::Partly,
-        Some(rest) => skip(rest).await,
-    };
-    let mut answer = match outcome {
-        Ok(answer) => answer,
-        Err(problem) => {
-            let visit = serving.visit();
-            tracing::debug!(
-                connection = visit.hall.connection(),
-                request = %id,
-                status = problem.status.as_u16(),
-                code = problem.code.name(),
-                detail = %problem.detail.escape_debug(),
-                "request refused or failed"
-            );
-            named(problem.into_response(id), id)
-        }
-    };
-    let next = serving.end();
-    let headers = answer.headers_mut();
-    if version >= Version::HTTP_2 {
-        // RFC 9113 §8.2.2: there is no such thing there.
-        headers.remove(CONNECTION);
-    } else if skipped == Skipped::Partly || next == Next::Goodbye {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(answer)
+/// The answer to a request that has no result.
+fn told(problem: Problem, id: RequestId) -> Answer {
+    tracing::debug!(
+        connection = id.connection,
+        request = %id,
+        status = problem.status.as_u16(),
+        code = problem.code.name(),
+        detail = %problem.detail.escape_debug(),
+        "request refused or failed"
+    );
+    named(problem.into_response(id), id)
 }
 
 /// What every answer says; a result says so by itself.
