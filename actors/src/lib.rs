@@ -29,7 +29,9 @@ pub use cpu::{Pool, PoolError, Recruiter};
 #[doc(hidden)]
 pub use dispatch::bench;
 pub use dispatch::{Class, Failure};
-pub use io::{Alarm, Answered, BindError, FrontDoor, Hall, Head, Impatience, LINGER, Rang, Stream, Ticket};
+pub use io::{
+    Alarm, Answered, BindError, FrontDoor, Hall, Head, Impatience, LINGER, Rang, Stream, Ticket, Unwritten,
+};
 pub use lifecycle::Phase;
 pub use pulse::{Pulse, Sketch, Stall};
 pub use supervisor::{DoorPlan, Ending, Observation, Order, Plan, Reload, StartError, Supervisor};

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::sync::watch;
 use windlass_protocol::FailureCode;
 
@@ -22,10 +22,10 @@ use super::alarm::{Alarm, Rang};
 use super::census::Resident;
 use super::inflight::Crossed;
 use super::stream::{Peer, Stream};
-use crate::dispatch::{Answer, Batch, Class, Client, Failure, HeldBytes, PendingReplies, Replies, StopFlag};
+use crate::dispatch::{Answer, Batch, Class, Client, Failure, HeldBytes, PendingReplies, Replies};
 use crate::lifecycle::Phase;
 use crate::operation::{Arguments, Declaration, Input, Output, Secrecy};
-use crate::settings::Settings;
+use crate::settings::{Settings, TimeoutSettings};
 use crate::telemetry::{Asked, add, catalogue_json};
 
 /// A protocol that requests come in by, besides the native one.
@@ -92,8 +92,8 @@ pub enum Impatience {
 
 /// The final answer to a request.
 pub struct Answered {
-    /// The result, whose bytes are held until they are dropped, or why there is none.
-    pub outcome: Result<Output, Failure>,
+    /// The result, or why there is none.
+    pub outcome: Result<Unwritten, Failure>,
     /// From the bridge to a worker.
     pub queue_time: Duration,
     /// On the worker.
@@ -135,6 +135,11 @@ impl Hall {
     /// The settings in force. A request keeps the ones that it is admitted under.
     pub fn settings(&self) -> Arc<Settings> {
         self.world.settings.load_full()
+    }
+
+    /// How long anybody is waited for, by the settings in force.
+    pub fn timeouts(&self) -> TimeoutSettings {
+        self.world.settings.load().timeouts.clone()
     }
 
     /// The phase of the daemon, and its changes.
@@ -259,7 +264,7 @@ impl Ticket {
     }
 
     /// Ends the request without a result; `failure` is what its client is told.
-    pub fn fail(mut self, failure: &Failure) {
+    pub fn fail(&mut self, failure: &Failure) {
         self.request.failed(failure);
     }
 
@@ -273,67 +278,37 @@ impl Ticket {
     }
 
     /// Waits out the operation's hold if it has one, gives the request to the workers, and waits for the answer.
+    /// `read_at` is when its body was complete.
     ///
     /// Dropping the future stops the work: nobody waits for it any more.
-    pub async fn submit(self, input: Input) -> Answered {
+    pub async fn submit(self, input: Input, read_at: Instant) -> Answered {
         let Self { waiting, body_bytes, mut request } = self;
-        let hall = Arc::clone(&request.hall);
         let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
-        add(&hall.world.metrics.bytes_in, input.len() as u64);
-        let waiting = match complete(&hall, waiting, input, length) {
+        let waiting = match complete(&request.hall, waiting, input, length) {
             Ok(waiting) => waiting,
             Err(failure) => return request.refuse(failure),
         };
+        let mut now = read_at;
         if let Some(hold) = waiting.hold {
-            let until = Some(Instant::now() + hold);
+            let until = Some(now + hold);
             let held = poll_fn(|context| request.alarm().poll(context, Phase::Cancelling, until));
             if held.await == Rang::Phase {
                 return request.refuse(drained_away());
             }
-            if let Err(failure) = hall.world.released(&waiting, &hall.client, Instant::now()) {
+            now = Instant::now();
+            let hall = &request.hall;
+            if let Err(failure) = hall.world.released(&waiting, &hall.client, now) {
                 return request.refuse(failure);
             }
         }
-        let (mut crossed, mut pending) = match hand_over(&hall, *waiting) {
-            Ok(crossed) => crossed,
+        let mut crossing = match hand_over(&request.hall, waiting, now) {
+            Ok(crossing) => crossing,
             Err(failure) => return request.refuse(failure),
         };
-        let stops_when_dropped = RaisedWhenDropped(crossed.stop.clone());
-        let answer = loop {
-            let heard = poll_fn(|context| {
-                if let Poll::Ready(replies) = Pin::new(&mut pending).poll(context) {
-                    return Poll::Ready(Ok(replies.and_then(Replies::into_only)));
-                }
-                request.alarm().poll(context, Phase::Over, crossed.overdue_at).map(Err)
-            });
-            match heard.await {
-                Ok(answer) => break answer,
-                Err(Rang::Phase) => return request.refuse(Failure::drain_over()),
-                Err(Rang::Time) => {
-                    let now = Instant::now();
-                    if let Some(failure) = crossed.overdue(now) {
-                        hall.world.workers.wake();
-                        return request.refuse(hall.world.given_up(&crossed, failure, now));
-                    }
-                    // A worker was quicker, or works for another that asks the same.
-                }
-            }
-        };
-        drop(stops_when_dropped);
-        let Some(Answer { outcome, queue_time, service_time, mut held, .. }) = answer else {
-            return request.refuse(Failure::lost());
-        };
-        held.shrink_to(outcome.as_ref().map_or(0, |output| output.0.len() as u64));
-        request.answered = true;
-        match &outcome {
-            Ok(_) => hall.world.metrics.replied(request.asked, 1),
-            Err(failure) => hall.world.metrics.failed(request.asked, failure),
+        match poll_fn(|context| crossing.poll(context, &mut request)).await {
+            Ok(answer) => request.answer(answer),
+            Err(failure) => request.refuse(failure),
         }
-        let outcome = outcome.map(|Output(bytes)| {
-            add(&hall.world.metrics.bytes_out, bytes.len() as u64);
-            Output(Bytes::from_owner(Unwritten::new(Arc::clone(&hall), bytes, held)))
-        });
-        Answered { outcome, queue_time, service_time }
     }
 }
 
@@ -351,6 +326,7 @@ fn complete(
     input: Input,
     length: Length,
 ) -> Result<Box<Waiting>, Failure> {
+    add(&hall.world.metrics.bytes_in, input.len() as u64);
     if length == Length::Found {
         hall.world.measure(&mut waiting, input.len() as u64)?;
         waiting.shrink_to_body(input.len() as u64);
@@ -361,18 +337,57 @@ fn complete(
 }
 
 /// Takes a request that is complete, and held no longer, over the bridge.
-fn hand_over(hall: &Hall, waiting: Waiting) -> Result<(Crossed, PendingReplies), Failure> {
+#[allow(
+    clippy::boxed_local,
+    reason = "it is taken apart where it lies; unboxed, all of it would be copied before"
+)]
+fn hand_over(hall: &Hall, waiting: Box<Waiting>, now: Instant) -> Result<Crossing, Failure> {
     let world = &hall.world;
-    let Waiting { settings, class, request, .. } = waiting;
+    let Waiting { settings, class, request, .. } = *waiting;
     let slots_max = world.slots_max(&settings);
     let output_bytes_max = settings.limits.answer_bytes_max();
-    let (now, deadline) = (Instant::now(), request.deadline);
+    let deadline = request.deadline;
     let overdue_at = Some(deadline.min(now + settings.queue.wait_max));
     let (mut batch, pending) = Batch::new(settings, Arc::clone(&hall.client), class, output_bytes_max);
     batch.take_slot(&world.workers.bridge.admission, slots_max).map_err(|refusal| world.refused(refusal))?;
     let stop = batch.push(request, now);
     world.workers.submit(batch);
-    Ok((Crossed { stop, queued_at: now, deadline, overdue_at }, pending))
+    Ok(Crossing { crossed: Crossed { stop, queued_at: now, deadline, overdue_at }, pending })
+}
+
+/// A request that is with the workers. Nobody waits for it once this is dropped.
+struct Crossing {
+    crossed: Crossed,
+    pending: PendingReplies,
+}
+
+impl Crossing {
+    /// Ready with the answer, or with why none is waited for.
+    fn poll(&mut self, context: &mut Context<'_>, request: &mut Unanswered) -> Poll<Result<Answer, Failure>> {
+        loop {
+            if let Poll::Ready(replies) = Pin::new(&mut self.pending).poll(context) {
+                return Poll::Ready(replies.and_then(Replies::into_only).ok_or_else(Failure::lost));
+            }
+            let rang = ready!(request.alarm().poll(context, Phase::Over, self.crossed.overdue_at));
+            if rang == Rang::Phase {
+                return Poll::Ready(Err(Failure::drain_over()));
+            }
+            let now = Instant::now();
+            if let Some(failure) = self.crossed.overdue(now) {
+                let world = &request.hall.world;
+                world.workers.wake();
+                return Poll::Ready(Err(world.given_up(&self.crossed, failure, now)));
+            }
+            // A worker was quicker, or works for another that asks the same.
+        }
+    }
+}
+
+impl Drop for Crossing {
+    fn drop(&mut self) {
+        // Raising the flag of a job that has ended does nothing.
+        self.crossed.stop.raise();
+    }
 }
 
 /// What has not reached the workers when `drain.timeout` passes.
@@ -397,6 +412,23 @@ impl Unanswered {
             let left = hall.alarm.lock().unwrap_or_else(PoisonError::into_inner).take();
             left.unwrap_or_else(|| Box::new(hall.alarm()))
         })
+    }
+
+    fn answer(&mut self, answer: Answer) -> Answered {
+        let Answer { outcome, queue_time, service_time, mut held, .. } = answer;
+        let metrics = &self.hall.world.metrics;
+        let n_bytes = outcome.as_ref().map_or(0, |output| output.0.len() as u64);
+        held.shrink_to(n_bytes);
+        self.answered = true;
+        match &outcome {
+            Ok(_) => {
+                metrics.replied(self.asked, 1);
+                add(&metrics.bytes_out, n_bytes);
+            }
+            Err(failure) => metrics.failed(self.asked, failure),
+        }
+        let unwritten = |Output(bytes)| Unwritten::new(Arc::clone(&self.hall), bytes, held);
+        Answered { outcome: outcome.map(unwritten), queue_time, service_time }
     }
 
     fn failed(&mut self, failure: &Failure) {
@@ -425,37 +457,40 @@ impl Drop for Unanswered {
     }
 }
 
-/// Nobody waits for the job once this is dropped; raising the flag of a job that has ended does nothing.
-struct RaisedWhenDropped(StopFlag);
-
-impl Drop for RaisedWhenDropped {
-    fn drop(&mut self) {
-        self.0.raise();
-    }
-}
-
-/// A result on its way out; what it holds is freed with its last owner, which is when it is written.
-struct Unwritten {
+/// A result on its way out. What it holds is held until it is dropped, which is when it is written.
+pub struct Unwritten {
     hall: Arc<Hall>,
+    /// What is left of it.
     bytes: Bytes,
+    /// All of it.
+    n_bytes: u64,
     _held: HeldBytes,
 }
 
 impl Unwritten {
     fn new(hall: Arc<Hall>, bytes: Bytes, held: HeldBytes) -> Self {
-        hall.unwritten_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Self { hall, bytes, _held: held }
+        let n_bytes = bytes.len() as u64;
+        hall.unwritten_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+        Self { hall, bytes, n_bytes, _held: held }
     }
 }
 
-impl AsRef<[u8]> for Unwritten {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl Buf for Unwritten {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, n_bytes: usize) {
+        self.bytes.advance(n_bytes);
     }
 }
 
 impl Drop for Unwritten {
     fn drop(&mut self) {
-        self.hall.unwritten_bytes.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+        self.hall.unwritten_bytes.fetch_sub(self.n_bytes, Ordering::Relaxed);
     }
 }

@@ -34,7 +34,7 @@ pub use alarm::{Alarm, Rang};
 pub use bind::BindError;
 pub(crate) use bind::BoundListener;
 pub(crate) use census::{Census, DoorName};
-pub use hall::{Answered, FrontDoor, Hall, Head, Impatience, Ticket};
+pub use hall::{Answered, FrontDoor, Hall, Head, Impatience, Ticket, Unwritten};
 pub(crate) use listener::{Door, Listener, ListenerError};
 pub use parting::LINGER;
 pub(crate) use refusal::REFUSALS_MAX;

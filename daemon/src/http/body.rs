@@ -1,7 +1,7 @@
 //! The body of a request, read with its ticket in hand, into the memory that the worker will use.
 
 use std::future::poll_fn;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,13 +28,21 @@ const SKIP_TIME_MAX: Duration = Duration::from_millis(250);
 /// A request that ends before its body is read.
 pub(super) struct Refused {
     pub(super) problem: Problem,
-    /// What still comes, where it may be skipped.
-    pub(super) rest: Option<Incoming>,
+    pub(super) rest: Rest,
+}
+
+/// What still comes of the body of a request that ends early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rest {
+    /// May be skipped.
+    Skippable,
+    /// Is nothing that anybody waits for.
+    Lost,
 }
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
-        Self { problem, rest: None }
+        Self { problem, rest: Rest::Lost }
     }
 }
 
@@ -94,73 +102,91 @@ impl From<Memory> for Input {
     }
 }
 
-/// Reads the whole body. Polling it for the first time is what answers `Expect: 100-continue`.
+/// Reads the whole body, and says when that was. Polling it for the first time is what answers `Expect: 100-continue`.
 ///
 /// # Errors
 ///
-/// Why the request ends here; its ticket is gone then.
+/// Why the request ends here; it is answered.
 pub(super) async fn read(
-    mut ticket: Ticket,
-    mut body: Incoming,
-    version: Version,
-) -> Result<(Ticket, Input), Refused> {
-    let known = body.size_hint().exact();
-    // Nothing is allocated before something comes: a head may promise much.
-    let mut memory = Memory::new(ticket.secrecy(), 0);
-    let mut room = known.unwrap_or(0);
-    let read_timeout = ticket.settings().timeouts.read;
-    let (mut since, mut progress) = (Instant::now(), 0);
-    loop {
-        let frame = match next(&mut ticket, &mut body, since + read_timeout).await {
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(broken(ticket, version, &error).into()),
-            Err(Impatience::Late) => return Err(too_slow(ticket).into()),
-            Err(Impatience::Stopped(failure)) => {
-                ticket.fail(&failure);
-                return Err(Problem::from(&failure).and_close().into());
-            }
-        };
-        let Ok(piece) = frame.into_data() else { continue };
-        progress += piece.len();
-        if progress >= PROGRESS_BYTES {
-            (since, progress) = (Instant::now(), 0);
-        }
-        let needed = (memory.bytes().len() + piece.len()) as u64;
-        if needed > room {
-            room = match make_room(&mut ticket, needed, room) {
-                Ok(room) => room,
-                Err(failure) => {
-                    ticket.fail(&failure);
-                    return Err(Refused { problem: Problem::from(&failure), rest: Some(body) });
-                }
-            };
-        }
-        let capacity = usize::try_from(room).unwrap_or(usize::MAX);
-        if memory.bytes().capacity() < capacity {
-            memory.grow(capacity);
-        }
-        memory.append(piece);
-        if body.is_end_stream() {
-            break;
-        }
-    }
-    Ok((ticket, memory.into()))
-}
-
-/// The next frame, or why it is waited for no longer.
-async fn next(
     ticket: &mut Ticket,
     body: &mut Incoming,
-    until: Instant,
-) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, Impatience> {
-    poll_fn(|context| {
-        if let Poll::Ready(frame) = poll_frame(body, context) {
-            return Poll::Ready(Ok(frame));
+    version: Version,
+    received_at: Instant,
+) -> Result<(Input, Instant), Refused> {
+    let mut reading = Reading::new(ticket, body, received_at);
+    poll_fn(|context| reading.poll(context, ticket, body, version)).await?;
+    let read_at = if reading.has_waited { Instant::now() } else { received_at };
+    Ok((reading.memory.into(), read_at))
+}
+
+/// A body on its way.
+struct Reading {
+    memory: Memory,
+    /// What was admitted, bytes.
+    room: u64,
+    /// Since when less than [`PROGRESS_BYTES`] have come.
+    since: Instant,
+    /// What has come since.
+    progress: usize,
+    /// Whether it was not all there with the head.
+    has_waited: bool,
+}
+
+impl Reading {
+    fn new(ticket: &Ticket, body: &Incoming, since: Instant) -> Self {
+        let room = body.size_hint().exact().unwrap_or(0);
+        // Nothing is allocated before something comes: a head may promise much.
+        let memory = Memory::new(ticket.secrecy(), 0);
+        Self { memory, room, since, progress: 0, has_waited: false }
+    }
+
+    /// Ready when all of it is in memory.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        ticket: &mut Ticket,
+        body: &mut Incoming,
+        version: Version,
+    ) -> Poll<Result<(), Refused>> {
+        loop {
+            let Poll::Ready(frame) = poll_frame(body, context) else {
+                self.has_waited = true;
+                let until = self.since + ticket.settings().timeouts.read;
+                let impatience = ready!(ticket.poll_patience(context, until));
+                return Poll::Ready(Err(ended(ticket, impatience).into()));
+            };
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Err(error)) => return Poll::Ready(Err(broken(ticket, version, &error).into())),
+                Some(Ok(Ok(piece))) => self.take(ticket, piece)?,
+                // Trailers say nothing here.
+                Some(Ok(Err(_))) => {}
+            }
+            if body.is_end_stream() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        Poll::Ready(Err(ready!(ticket.poll_patience(context, until))))
-    })
-    .await
+    }
+
+    fn take(&mut self, ticket: &mut Ticket, piece: Bytes) -> Result<(), Refused> {
+        self.progress += piece.len();
+        if self.progress >= PROGRESS_BYTES {
+            (self.since, self.progress) = (Instant::now(), 0);
+        }
+        let needed = (self.memory.bytes().len() + piece.len()) as u64;
+        if needed > self.room {
+            self.room = make_room(ticket, needed, self.room).map_err(|failure| {
+                ticket.fail(&failure);
+                Refused { problem: Problem::from(&failure), rest: Rest::Skippable }
+            })?;
+        }
+        let capacity = usize::try_from(self.room).unwrap_or(usize::MAX);
+        if self.memory.bytes().capacity() < capacity {
+            self.memory.grow(capacity);
+        }
+        self.memory.append(piece);
+        Ok(())
+    }
 }
 
 /// Twice the room if that is to be had, else what is needed.
@@ -173,24 +199,31 @@ fn make_room(ticket: &mut Ticket, needed: u64, room: u64) -> Result<u64, Failure
     ticket.try_grow(needed).map(|()| needed)
 }
 
-fn broken(ticket: Ticket, version: Version, error: &hyper::Error) -> Problem {
+fn broken(ticket: &mut Ticket, version: Version, error: &hyper::Error) -> Problem {
     let problem =
         Problem::of_http(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")).and_close();
+    // In HTTP/2 the stream is reset, or all of the connection is gone: nobody can be told.
     if version < Version::HTTP_2 {
         // Whoever ended its side in the middle may still read.
         ticket.fail(&Failure::refused(problem.code, problem.detail.clone()));
-    } else {
-        // The stream is reset, or all of the connection is gone: nobody can be told.
-        drop(ticket);
     }
     problem
 }
 
-fn too_slow(ticket: Ticket) -> Problem {
-    let detail = "no progress within the body; timeouts.read passed";
-    let problem = Problem::of_http(StatusCode::REQUEST_TIMEOUT, detail).and_close();
-    ticket.fail(&Failure::refused(problem.code, detail));
-    problem
+/// What is told of a body that is waited for no longer.
+fn ended(ticket: &mut Ticket, impatience: Impatience) -> Problem {
+    match impatience {
+        Impatience::Late => {
+            let detail = "no progress within the body; timeouts.read passed";
+            let problem = Problem::of_http(StatusCode::REQUEST_TIMEOUT, detail).and_close();
+            ticket.fail(&Failure::refused(problem.code, detail));
+            problem
+        }
+        Impatience::Stopped(failure) => {
+            ticket.fail(&failure);
+            Problem::from(&failure).and_close()
+        }
+    }
 }
 
 /// Whether the rest of a refused body was thrown away, so that the connection can be kept.
@@ -202,7 +235,7 @@ pub(super) enum Skipped {
 }
 
 /// Throws a refused body away where that costs little, for a peer that reads no answer before it has sent all of it.
-pub(super) async fn skip(mut body: Incoming) -> Skipped {
+pub(super) async fn skip(body: &mut Incoming) -> Skipped {
     if body.is_end_stream() {
         return Skipped::Whole;
     }

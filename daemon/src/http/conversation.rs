@@ -1,21 +1,24 @@
 //! Owns: hyper, while it converses. Receives: the phases of the daemon, the clock. Sends: hyper on its way. Ends when:
 //! hyper is done, the peer has left or was waited for too long, or nothing is left in a drain. Never: reads or writes.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::{StatusCode, Version};
+use hyper::service::Service;
+use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use windlass_actors::{Alarm, LINGER, Phase};
 
 use super::hush::Hush;
 use super::problem::Problem;
-use super::service::Service;
+use super::service::Answer;
 use super::visit::Visit;
-use super::wire::Wire;
+use super::wire::{State, Wire};
 
 /// How often it is looked whether a peer has left where hyper does not see it.
 const LEFT_PERIOD: Duration = Duration::from_millis(100);
@@ -46,10 +49,13 @@ pub(super) trait Conversation {
     fn say_goodbye(&mut self);
 }
 
-type Http1<'w> = http1::Connection<TokioIo<&'w mut Wire>, Service>;
-type Http2<'w> = http2::Connection<TokioIo<&'w mut Wire>, Service, TokioExecutor>;
+type Http1<'w, S> = http1::Connection<TokioIo<&'w mut Wire>, S>;
+type Http2<'w, S> = http2::Connection<TokioIo<&'w mut Wire>, S, TokioExecutor>;
 
-impl Conversation for Http1<'_> {
+impl<S> Conversation for Http1<'_, S>
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible>,
+{
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(Pin::new(self), context)
     }
@@ -59,7 +65,10 @@ impl Conversation for Http1<'_> {
     }
 }
 
-impl Conversation for Http2<'_> {
+impl<S> Conversation for Http2<'_, S>
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible, Future: Send + 'static>,
+{
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Future::poll(Pin::new(self), context)
     }
@@ -100,16 +109,20 @@ impl<'c, C: Conversation> Converse<'c, C> {
             if let Poll::Ready(ended) = self.poll_hyper(context) {
                 return Poll::Ready(Ok(ended));
             }
-            if self.visit.pace.state().left && self.version < Version::HTTP_2 {
+            let visit = self.visit;
+            let mut state = visit.pace.state();
+            if state.left && self.version < Version::HTTP_2 {
                 // Its jobs go with the conversation.
                 return Poll::Ready(Err(End::Said));
             }
-            if self.may_leave() {
+            if self.may_leave(&state) {
+                drop(state);
                 self.said_goodbye = Some(Instant::now());
                 self.conversation.say_goodbye();
                 continue;
             }
-            let due = self.next_due();
+            let due = self.next_due(&mut state);
+            drop(state);
             ready!(self.alarm.poll_time(context, due));
             if let Err(end) = self.expire() {
                 return Poll::Ready(Err(end));
@@ -135,8 +148,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
     }
 
     /// Whether the drain has begun and everything that arrived before it is answered; notes when it is read.
-    fn may_leave(&self) -> bool {
-        let state = self.visit.pace.state();
+    fn may_leave(&self, state: &State) -> bool {
         let Some(drained) = state.drained.filter(|_| self.said_goodbye.is_none()) else { return false };
         if state.starved || drained > DRAIN_BYTES_MAX {
             self.visit.hall.close();
@@ -146,8 +158,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
         self.visit.hall.is_closed() && is_done
     }
 
-    fn next_due(&mut self) -> Option<Instant> {
-        let mut state = self.visit.pace.state();
+    fn next_due(&mut self, state: &mut State) -> Option<Instant> {
         if !state.blocked && self.visit.hall.unwritten_bytes() == 0 {
             state.writing = None;
         } else if state.writing.is_none() {
@@ -159,8 +170,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
             // The request has its own clock.
             return None;
         }
-        let settings = self.visit.hall.settings();
-        let timeouts = &settings.timeouts;
+        let timeouts = self.visit.hall.timeouts();
         let write = state.writing.map(|(since, _)| since + timeouts.write);
         let head = state.head_since.filter(|_| self.version < Version::HTTP_2);
         let read = match (self.said_goodbye, head) {
@@ -174,8 +184,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
 
     fn expire(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        let settings = self.visit.hall.settings();
-        let timeouts = &settings.timeouts;
+        let timeouts = self.visit.hall.timeouts();
         // hyper is polled once more after this, and that looks.
         self.look_at = self.look_at.filter(|look_at| now < *look_at);
         let state = self.visit.pace.state();

@@ -25,9 +25,9 @@ impl fmt::Display for RequestId {
 impl From<RequestId> for HeaderValue {
     fn from(id: RequestId) -> Self {
         let mut line = Line::new();
-        line.number(id.connection);
-        line.text("-");
         line.number(id.request);
+        line.byte(b'-');
+        line.number(id.connection);
         line.into_value()
     }
 }
@@ -35,10 +35,10 @@ impl From<RequestId> for HeaderValue {
 /// How long a request waited and ran (W3C Server Timing), milliseconds with the microseconds behind the point.
 pub(super) fn server_timing(queue: Duration, service: Duration) -> HeaderValue {
     let mut line = Line::new();
-    line.text("queue;dur=");
-    line.millis(queue);
-    line.text(", service;dur=");
     line.millis(service);
+    line.text(", service;dur=");
+    line.millis(queue);
+    line.text("queue;dur=");
     line.into_value()
 }
 
@@ -47,38 +47,54 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// A value that is written from its end to its beginning, which is the way in which the digits of a number come.
 struct Line {
     bytes: [u8; LINE_BYTES_MAX],
-    len: usize,
+    begin: usize,
 }
 
 impl Line {
     fn new() -> Self {
-        Self { bytes: [0; LINE_BYTES_MAX], len: 0 }
+        Self { bytes: [0; LINE_BYTES_MAX], begin: LINE_BYTES_MAX }
     }
 
+    fn byte(&mut self, byte: u8) {
+        self.begin -= 1;
+        self.bytes[self.begin] = byte;
+    }
+
+    #[inline(always)] // a text of known length is a few moves
     fn text(&mut self, text: &str) {
-        let end = self.len + text.len();
-        self.bytes[self.len..end].copy_from_slice(text.as_bytes());
-        self.len = end;
+        let begin = self.begin - text.len();
+        self.bytes[begin..self.begin].copy_from_slice(text.as_bytes());
+        self.begin = begin;
     }
 
-    fn number(&mut self, number: u64) {
-        self.text(itoa::Buffer::new().format(number));
+    fn digit(&mut self, digit: u64) {
+        self.byte(b"0123456789"[(digit % 10) as usize]);
+    }
+
+    fn number(&mut self, mut number: u64) {
+        loop {
+            self.digit(number);
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
     }
 
     fn millis(&mut self, duration: Duration) {
         let micros = micros(duration);
+        for unit in [1, 10, 100] {
+            self.digit(micros / unit);
+        }
+        self.byte(b'.');
         self.number(micros / 1000);
-        // A thousand more, for the zeros in front.
-        let mut behind = itoa::Buffer::new();
-        let behind = behind.format(1000 + micros % 1000);
-        self.text(".");
-        self.text(&behind[1..]);
     }
 
     fn into_value(self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.bytes[..self.len]).expect("words and digits are visible")
+        HeaderValue::from_bytes(&self.bytes[self.begin..]).expect("words and digits are visible")
     }
 }
 

@@ -22,17 +22,19 @@ use std::pin::Pin;
 use windlass_actors::{Failure, FrontDoor, Hall, Stream};
 
 use crate::guard::Hosts;
+use call::ResultHeaders;
 use problem::Problem;
 
 /// The door, with what its operator says of it.
 pub struct Http {
     hosts: Hosts,
+    result_headers: ResultHeaders,
 }
 
 impl Http {
     /// A door that is reached under these names, besides the loopback ones.
     pub fn new(hosts: Hosts) -> Self {
-        Self { hosts }
+        Self { hosts, result_headers: ResultHeaders::new() }
     }
 }
 
@@ -42,7 +44,7 @@ impl FrontDoor for Http {
     }
 
     fn serve(&self, stream: Stream, hall: Hall) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(visit::run(stream, hall, self.hosts.clone()))
+        Box::pin(visit::run(stream, hall, self.hosts.clone(), self.result_headers.clone()))
     }
 
     fn no_place(&self, failure: &Failure) -> Vec<u8> {

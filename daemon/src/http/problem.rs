@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -13,6 +12,7 @@ use windlass_actors::Failure;
 use windlass_protocol::FailureCode;
 
 use super::line::RequestId;
+use super::service::Answer;
 
 /// Media type of every problem (RFC 9457 §3).
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
@@ -128,7 +128,7 @@ impl Problem {
     }
 
     /// The answer to a request.
-    pub(super) fn into_response(self, request: RequestId) -> Response<Full<Bytes>> {
+    pub(super) fn into_response(self, request: RequestId) -> Answer {
         let mut response = Response::new(Full::from(self.json(Some(request))));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

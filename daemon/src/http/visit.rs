@@ -14,9 +14,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use windlass_actors::{Hall, Phase, Stream};
 
+use super::call::ResultHeaders;
 use super::conversation::{Converse, End, slow_head};
 use super::problem::Problem;
-use super::service::Service;
+use super::service::service;
 use super::wire::{Beginning, OwnWords, Pace, Wire};
 use crate::guard::{Hosts, Known};
 
@@ -39,16 +40,10 @@ pub(super) struct Visit {
     /// The address by which the connection came in.
     pub(super) here: Option<IpAddr>,
     pub(super) pace: Arc<Pace>,
+    pub(super) result_headers: ResultHeaders,
 }
 
 impl Visit {
-    /// Whether the answer that is about to be given is the last on its connection: a drain has begun, and nothing
-    /// that was read is left.
-    pub(super) fn is_last(&self) -> bool {
-        let state = self.pace.state();
-        state.drained.is_some() && state.starved
-    }
-
     /// Whether a request says twice how long its body is, which two readers may read differently (RFC 9112 §11.2).
     pub(super) fn has_both_lengths(&self, request: &Request<Incoming>) -> bool {
         // Where hyper goes by Transfer-Encoding, it does not know the length.
@@ -60,57 +55,96 @@ impl Visit {
 }
 
 /// A request that is being answered.
-pub(super) struct Serving(Arc<Visit>);
+pub(super) struct Serving {
+    visit: Arc<Visit>,
+    /// When it was read.
+    pub(super) received_at: Instant,
+    stage: Stage,
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its head is understood, or its body arrives. Next: [`Stage::Working`] or [`Stage::Over`].
+    Reading,
+    /// It is somebody's to wait for its job. Next: [`Stage::Over`].
+    Working,
+    /// Its answer is made.
+    Over,
+}
+
+/// What follows on an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another request, maybe.
+    Request,
+    /// Nothing: a drain has begun, and nothing that was read is left.
+    Goodbye,
+}
 
 impl Serving {
     pub(super) fn begin(visit: Arc<Visit>) -> Self {
         let mut state = visit.pace.state();
         state.serving += 1;
-        state.head_since = None;
         state.owing = true;
+        // A head that was read while another request was served has been waiting in hyper's memory.
+        let received_at = state.head_since.take().map_or_else(Instant::now, |_| state.head_read_at);
         drop(state);
-        Self(visit)
+        Self { visit, received_at, stage: Stage::Reading }
     }
 
-    pub(super) fn visit(&self) -> &Visit {
-        &self.0
+    pub(super) fn visit(&self) -> &Arc<Visit> {
+        &self.visit
+    }
+
+    /// Its body is read.
+    pub(super) fn begin_work(&mut self) {
+        self.stage = Stage::Working;
+        self.visit.pace.state().working += 1;
+    }
+
+    /// Its answer is made.
+    pub(super) fn end(mut self) -> Next {
+        self.note_end()
+    }
+
+    fn note_end(&mut self) -> Next {
+        let mut state = self.visit.pace.state();
+        if self.stage == Stage::Working {
+            state.working -= 1;
+        }
+        if self.stage != Stage::Over {
+            state.serving -= 1;
+            state.owing = true;
+            if state.serving == 0 {
+                state.rested_since = Instant::now();
+            }
+        }
+        self.stage = Stage::Over;
+        if state.drained.is_some() && state.starved { Next::Goodbye } else { Next::Request }
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let mut state = self.0.pace.state();
-        state.serving -= 1;
-        state.owing = true;
-        if state.serving == 0 {
-            state.rested_since = Instant::now();
+        if self.stage != Stage::Over {
+            self.note_end();
         }
     }
 }
 
-/// A request whose job is somebody's to wait for.
-pub(super) struct Working<'v>(&'v Visit);
-
-impl<'v> Working<'v> {
-    pub(super) fn begin(visit: &'v Visit) -> Self {
-        visit.pace.state().working += 1;
-        Self(visit)
-    }
-}
-
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        self.0.pace.state().working -= 1;
-    }
-}
-
 /// The whole life of a connection.
-pub(super) async fn run(stream: Stream, hall: Hall, hosts: Hosts) {
+pub(super) async fn run(stream: Stream, hall: Hall, hosts: Hosts, result_headers: ResultHeaders) {
     let hall = Arc::new(hall);
     let pace = Arc::new(Pace::new());
-    let here = stream.local_address().map(|local| local.ip());
-    let known_host = Known::default();
-    let visit = Arc::new(Visit { hall: Arc::clone(&hall), hosts, known_host, here, pace: Arc::clone(&pace) });
+    let visit = Arc::new(Visit {
+        hall: Arc::clone(&hall),
+        hosts,
+        known_host: Known::default(),
+        here: stream.local_address().map(|local| local.ip()),
+        pace: Arc::clone(&pace),
+        result_headers,
+    });
     let mut wire = Wire::new(stream, pace);
     let end = match begin(&mut wire, &visit).await {
         Ok(Beginning::Preface) => speak_http2(&mut wire, &visit).await,
@@ -181,12 +215,11 @@ async fn begin(wire: &mut Wire, visit: &Visit) -> Result<Beginning, End> {
 
 async fn speak_http1(wire: &mut Wire, visit: &Arc<Visit>) -> End {
     visit.pace.state().own_words = OwnWords::Hold;
-    let service = Service { visit: Arc::clone(visit) };
     let mut conversation = Box::new(
         http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
             .max_header_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(wire), service),
+            .serve_connection(TokioIo::new(wire), service(Arc::clone(visit))),
     );
     let said = Converse::new(&mut *conversation, visit, Version::HTTP_11).run().await;
     let own_words = visit.pace.state().own_words;
@@ -217,14 +250,13 @@ fn unreadable(status: u16, head: &[u8]) -> Problem {
 
 async fn speak_http2(wire: &mut Wire, visit: &Arc<Visit>) -> End {
     let limits = visit.hall.settings().limits.clone();
-    let service = Service { visit: Arc::clone(visit) };
     let mut conversation = Box::new(
         http2::Builder::new(TokioExecutor::new())
             .max_concurrent_streams(limits.in_flight_per_connection.get())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).expect("64 KiB fit"))
-            .serve_connection(TokioIo::new(wire), service),
+            .serve_connection(TokioIo::new(wire), service(Arc::clone(visit))),
     );
     match Converse::new(&mut *conversation, visit, Version::HTTP_2).run().await {
         Err(End::Words(_)) => End::Said,

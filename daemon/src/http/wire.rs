@@ -14,6 +14,10 @@ use windlass_actors::Stream;
 /// What a peer has to take within `timeouts.write` to count as making progress, unless it is less that is left.
 const PROGRESS_BYTES: usize = 64 * 1024;
 
+/// The most that is written as one piece where hyper gives several, bytes: the kernel takes longer to look at a list of
+/// two than copying so little takes.
+const GATHER_BYTES_MAX: usize = 1024;
+
 /// What hyper reads from and writes to.
 pub(super) struct Wire {
     stream: Stream,
@@ -34,11 +38,13 @@ pub(super) struct State {
     /// Whether the peer was found to have ended its side. Looked for only where hyper does not see it: see
     /// [`State::is_blind`].
     pub(super) left: bool,
-    /// Whether the last thing that hyper did on its read side was to find nothing. It reads again only when all that
+    /// Whether the last thing that was done on the read side was to find nothing. hyper reads again only when all that
     /// it has read is used up, so then no request is left in its memory.
     pub(super) starved: bool,
     /// Since when the head of a request is arriving.
     pub(super) head_since: Option<Instant>,
+    /// When the latest part of that head was read.
+    pub(super) head_read_at: Instant,
     /// Since when no request is being answered.
     pub(super) rested_since: Instant,
     /// Bytes read since the drain began.
@@ -69,13 +75,15 @@ pub(super) enum OwnWords {
 
 impl Pace {
     pub(super) fn new() -> Self {
+        let now = Instant::now();
         Self(Mutex::new(State {
             serving: 0,
             working: 0,
             left: false,
             starved: false,
             head_since: None,
-            rested_since: Instant::now(),
+            head_read_at: now,
+            rested_since: now,
             drained: None,
             writing: None,
             blocked: false,
@@ -109,18 +117,27 @@ impl State {
             *drained += bytes.len() as u64;
         }
         if self.serving == 0 {
+            self.head_read_at = Instant::now();
             if self.head_since.is_none() {
-                self.head_since = Some(Instant::now());
+                self.head_since = Some(self.head_read_at);
                 self.says_length = false;
             }
             self.says_length |= has_length_line(bytes);
         }
     }
 
-    fn wrote(&mut self, bytes: usize) {
+    fn note_written(&mut self, written: &Poll<io::Result<usize>>) {
+        let n_bytes = match written {
+            Poll::Ready(Ok(n_bytes)) => n_bytes,
+            Poll::Ready(Err(_)) => return,
+            Poll::Pending => {
+                self.blocked = true;
+                return;
+            }
+        };
         self.blocked = false;
         if let Some((since, taken)) = &mut self.writing {
-            *taken += bytes;
+            *taken += n_bytes;
             if *taken >= PROGRESS_BYTES {
                 (*since, *taken) = (Instant::now(), 0);
             }
@@ -208,16 +225,22 @@ impl Wire {
         if Pin::new(&mut self.stream).poll_read(context, buffer)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        if self.pace.state().drained.is_none() {
+        let mut state = self.pace.state();
+        if state.drained.is_none() {
+            state.starved = true;
             return Poll::Pending;
         }
+        drop(state);
         // What has arrived before the goodbye counts, whether or not the runtime has heard of it.
         match self.stream.read_now(buffer.initialize_unfilled()) {
             Ok(n_bytes) => {
                 buffer.advance(n_bytes);
                 Poll::Ready(Ok(()))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.pace.state().starved = true;
+                Poll::Pending
+            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }
@@ -235,24 +258,35 @@ impl Wire {
         self.pace.state().left |= ended;
     }
 
-    /// Does [`Wire::look_for_the_end`] where nobody else would see it, and says whether `words` are not to be seen.
-    fn looks_and_holds_back(&self, context: &mut Context<'_>, words: &[u8]) -> bool {
+    /// Writes, unless `pieces` are words that are not to be seen. Does [`Wire::look_for_the_end`] where nobody else
+    /// would see it.
+    fn poll_pieces(&mut self, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let n_bytes = pieces.iter().map(|piece| piece.len()).sum();
         let mut state = self.pace.state();
-        let (is_blind, holds_back) = (state.is_blind(), state.holds_back(words));
+        let holds_back = state.holds_back(pieces.first().map_or(&[], |piece| piece));
+        let (is_blind, is_waited_for) = (state.is_blind(), state.blocked || state.writing.is_some());
         drop(state);
         if is_blind {
             self.look_for_the_end(context);
         }
-        holds_back
-    }
-
-    fn note_written(&self, written: &Poll<io::Result<usize>>) {
-        let mut state = self.pace.state();
-        match written {
-            Poll::Ready(Ok(n_bytes)) => state.wrote(*n_bytes),
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => state.blocked = true,
+        if holds_back {
+            return Poll::Ready(Ok(n_bytes));
         }
+        let written = if pieces.len() > 1 && n_bytes <= GATHER_BYTES_MAX {
+            let mut gathered = [0; GATHER_BYTES_MAX];
+            let mut end = 0;
+            for piece in pieces {
+                gathered[end..end + piece.len()].copy_from_slice(piece);
+                end += piece.len();
+            }
+            Pin::new(&mut self.stream).poll_write(context, &gathered[..end])
+        } else {
+            Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+        };
+        if is_waited_for || written.is_pending() {
+            self.pace.state().note_written(&written);
+        }
+        written
     }
 }
 
@@ -273,10 +307,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.ahead.is_empty() {
-            if self.poll_stream(context, buffer)?.is_pending() {
-                self.pace.state().starved = true;
-                return Poll::Pending;
-            }
+            ready!(self.poll_stream(context, buffer))?;
         } else {
             let n_bytes = self.ahead.len().min(buffer.remaining());
             buffer.put_slice(&self.ahead[..n_bytes]);
@@ -299,12 +330,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.looks_and_holds_back(context, bytes) {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note_written(&written);
-        written
+        self.poll_pieces(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -312,12 +338,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.looks_and_holds_back(context, pieces.first().map_or(&[], |piece| piece)) {
-            return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
-        }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
-        self.note_written(&written);
-        written
+        self.poll_pieces(context, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
