@@ -20,6 +20,23 @@ pub(crate) enum ClientKey {
     Uid(u32),
 }
 
+impl ClientKey {
+    /// The number of the connection, if it is one.
+    pub(crate) fn connection(self) -> Option<u64> {
+        if let Self::Connection(number) = self { Some(number) } else { None }
+    }
+}
+
+impl std::fmt::Display for ClientKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connection(number) => write!(formatter, "connection {number}"),
+            Self::Address(address) => address.fmt(formatter),
+            Self::Uid(uid) => write!(formatter, "uid {uid}"),
+        }
+    }
+}
+
 /// Who was refused comes in again when the wait is shorter than the longest by one part in this many.
 const AGAIN: u32 = 8;
 

@@ -129,6 +129,8 @@ pub struct RunningSnapshot {
     pub time: Duration,
     /// The number of the connection that it runs for; 0 where fairness is not by connection.
     pub client: u64,
+    /// Whom it runs for: `connection 7`, an IP address or `uid 1000`, by `queue.fair_by`.
+    pub client_name: String,
 }
 
 /// What waits for a worker.
@@ -276,7 +278,8 @@ fn workers(crew: &Crew, metrics: &Metrics, uptime: Duration) -> Vec<WorkerSnapsh
             Some(RunningSnapshot {
                 operation: metrics.operations.get(usize::from(running.operation.0))?,
                 time: uptime.saturating_sub(running.since),
-                client: running.client,
+                client: running.client.connection().unwrap_or(0),
+                client_name: running.client.to_string(),
             })
         }),
         jobs: names()
