@@ -147,6 +147,11 @@ impl Client {
         self.waiting[class as usize].each_ref().map(Load::live)
     }
 
+    /// Whether more than so many batches of it wait in one class.
+    pub(super) fn has_more_than(&self, class: Class, n: usize) -> bool {
+        self.n_waiting[class as usize].load(Ordering::Relaxed) > n
+    }
+
     /// Where its next job starts in the virtual time of a class, nanoseconds.
     pub(super) fn next(&self, class: Class) -> u64 {
         self.next[class as usize].load(Ordering::Relaxed)

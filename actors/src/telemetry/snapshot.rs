@@ -91,7 +91,7 @@ pub struct JobsSnapshot {
     pub failed: u64,
     /// Ended by a panic, which was caught.
     pub panicked: u64,
-    /// Taken, but not started: cancelled, expired or too long in the queue.
+    /// Not started: cancelled, expired or too long in the queue.
     pub dropped: u64,
     /// Started, then stopped by a cancel, a deadline or the end of a drain.
     pub stopped: u64,
@@ -257,7 +257,7 @@ fn jobs(roster: &Roster, metrics: &Metrics) -> Vec<JobsSnapshot> {
             done: sum(|one| &one.done),
             failed: sum(|one| &one.failed),
             panicked: sum(|one| &one.panicked),
-            dropped: sum(|one| &one.dropped),
+            dropped: sum(|one| &one.dropped) + metrics.n_swept(index),
             stopped: sum(|one| &one.stopped),
             shared: sum(|one| &one.shared),
             queue: merged(|one| &one.queue),
