@@ -290,9 +290,10 @@ impl Ticket {
             if held.await == Rang::Phase {
                 return request.refuse(drained_away());
             }
-            if let Err(failure) = hall.world.released(&waiting, &hall.client, Instant::now()) {
-                return request.refuse(failure);
-            }
+        }
+        // It comes to the queue now, whatever that was like when its head was read.
+        if let Err(failure) = hall.world.released(&waiting, &hall.client, Instant::now()) {
+            return request.refuse(failure);
         }
         let (mut crossed, mut pending) = match hand_over(&hall, *waiting) {
             Ok(crossed) => crossed,
