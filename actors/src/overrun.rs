@@ -27,7 +27,8 @@ pub(crate) fn look(metrics: &Metrics, uptime: Duration) {
         tracing::warn!(
             worker = thread_name(index),
             operation = metrics.operations.get(usize::from(running.operation.0)),
-            connection = running.client,
+            client = %running.client,
+            connection = running.client.connection(),
             for_ms = millis(time),
             estimated_ms = millis(running.estimate),
             "a job runs far beyond its estimate"

@@ -340,7 +340,8 @@ impl Supervisor {
                     worker = name,
                     leaving,
                     operation = metrics.operations.get(usize::from(running.operation.0)),
-                    connection = running.client,
+                    client = %running.client,
+                    connection = running.client.connection(),
                     for_ms =
                         u64::try_from(uptime.saturating_sub(running.since).as_millis()).unwrap_or(u64::MAX),
                     "worker is busy"

@@ -56,6 +56,12 @@ impl Daemon {
         Self::launch(Program::Windlassd, settings, Ready::Awaited, |_| {})
     }
 
+    /// The same with operations that misbehave.
+    #[track_caller]
+    pub fn start_faulty(settings: &[(&str, &str)]) -> Self {
+        Self::launch(Program::WindlassdFaults, settings, Ready::Awaited, |_| {})
+    }
+
     /// A daemon of `program` whose command `prepare` may change.
     #[track_caller]
     pub fn launch(

@@ -80,15 +80,15 @@ fn a_body_that_is_late_is_answered_at_its_deadline_and_the_connection_lives() {
 /// W-44
 #[test]
 fn what_waits_is_answered_at_its_deadline_while_every_worker_is_still_busy() {
-    let daemon = Daemon::start(&[("cpu.threads", "1"), ("queue.max_wait", "10m")]);
-    let gate = Gate::hold(&daemon);
+    let daemon = Daemon::start_faulty(&[("cpu.threads", "1"), ("queue.max_wait", "10m")]);
+    let gate = Gate::hold_unforeseen(&daemon);
     let mut connection = Raw::open(daemon.host_port());
     connection.send(&raw::work_within(1, "hash", &[], Some(100), b"abc"));
     let (code, _, retry_safe) = connection.frame().unwrap().failure().unwrap();
     assert_eq!((code, retry_safe), (FailureCode::DEADLINE_EXCEEDED, true));
     assert_eq!(
         daemon.status()["workers"][0]["running"]["operation"],
-        "spin",
+        "fault-slow",
         "the worker is as busy as before"
     );
     gate.release();
@@ -97,8 +97,8 @@ fn what_waits_is_answered_at_its_deadline_while_every_worker_is_still_busy() {
 
 #[test]
 fn what_waits_longer_than_the_queue_allows_is_answered_then() {
-    let daemon = Daemon::start(&[("cpu.threads", "1"), ("queue.max_wait", "100ms")]);
-    let gate = Gate::hold(&daemon);
+    let daemon = Daemon::start_faulty(&[("cpu.threads", "1"), ("queue.max_wait", "100ms")]);
+    let gate = Gate::hold_unforeseen(&daemon);
     let mut connection = Raw::open(daemon.host_port());
     connection.send(&raw::work(1, "hash", &[], b"abc"));
     let (code, _, retry_safe) = connection.frame().unwrap().failure().unwrap();

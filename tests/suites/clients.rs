@@ -20,7 +20,7 @@ use windlass_tests::{Daemon, Gate, PATIENCE, Program, Ready, eventually, raw, wo
 const MANY: u64 = 1024;
 
 /// Settings under which what waits behind a gate goes on waiting.
-const PATIENT: [(&str, &str); 2] = [("cpu.threads", "2"), ("queue.max_wait", "1m")];
+const PATIENT: [(&str, &str); 2] = [("cpu.threads", "2"), ("queue.max_wait", "10m")];
 
 /// What never comes is not waited for longer than a test has patience.
 fn options() -> Options {
@@ -177,13 +177,13 @@ fn the_blocking_client_calls_pings_asks_and_closes() {
 
 #[test]
 fn the_blocking_client_gives_up_after_its_deadline_and_the_daemon_stops() {
-    let daemon = Daemon::start(&PATIENT);
+    let daemon = Daemon::start_faulty(&PATIENT);
     let mut client = blocking::Client::connect(address(&daemon), options()).unwrap();
     let request = Request::new("spin").parameter("for", "30ms").deadline(Duration::from_millis(1));
     // The daemon knows that this cannot be done in time.
     let CallError::Failure(failure) = client.call(&request).unwrap_err() else { panic!("a Failure") };
     assert_eq!(failure.code, FailureCode::DEADLINE_EXCEEDED);
-    let gate = Gate::hold(&daemon);
+    let gate = Gate::hold_unforeseen(&daemon);
     let error = client.call(&numbered("hash", 1).deadline(Duration::from_millis(30))).unwrap_err();
     gate.release();
     // Said by the daemon while its workers were as busy as before, or by the client where that took too long.

@@ -81,7 +81,7 @@ fn sigint_drains_too() {
 /// W-61: Cancelled when the drain's time is over, retry safe for what was not started.
 #[test]
 fn work_beyond_drain_timeout_is_cancelled_and_the_status_is_75() {
-    let settings = [("drain.timeout", "1s"), ("cpu.threads", "1"), ("timeouts.deadline_default", "2m")];
+    let settings = [("drain.timeout", "1s"), ("cpu.threads", "1")];
     let daemon = Daemon::start(&settings);
     let mut connection = Raw::open(daemon.host_port());
     connection.send(&raw::work(1, "spin", &[("for", "60s")], b""));

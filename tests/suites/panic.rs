@@ -5,7 +5,7 @@ use windlass_protocol::{FailureCode, Kind, SUBJECT_CATALOGUE};
 use windlass_tests::{Daemon, Gate, Program, Ready, raw, workers};
 
 /// Names that no released binary contains.
-const FAULTS: [&str; 2] = ["fault-panic", "fault-stuck"];
+const FAULTS: [&str; 3] = ["fault-panic", "fault-stuck", "fault-slow"];
 
 fn faulty(settings: &[(&str, &str)]) -> Daemon {
     Daemon::launch(Program::WindlassdFaults, settings, Ready::Awaited, |_| {})

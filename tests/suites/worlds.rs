@@ -181,7 +181,7 @@ fn every_job_of_every_operation_is_in_the_status_of_the_worker_that_ran_it() {
 /// W-49, W-50, W-54.
 #[test]
 fn ping_and_query_are_answered_while_every_worker_is_busy() {
-    let daemon = Daemon::start(&[("cpu.threads", "2"), ("queue.max_wait", "1m")]);
+    let daemon = Daemon::start(&[("cpu.threads", "2")]);
     let mut gate = Gate::hold(&daemon);
     let mut other = raw::Raw::open(daemon.host_port());
     let before = raw::status(&mut other);

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::coalesce::Flights;
 use super::containment::Containment;
 use super::pool::{Pool, PoolError, job_bytes_max};
-use crate::dispatch::{Batch, Bridge, Post};
+use crate::dispatch::{Batch, Bridge, Failure, Post};
 use crate::settings::PoolSettings;
 use crate::telemetry::Metrics;
 
@@ -72,9 +72,14 @@ impl Workers {
         self.metrics.crews.roster().free_in(self.bridge.places.limit(), uptime)
     }
 
-    /// Forgets what is kept for requests that cannot wait any more. Never waits itself; to be called now and then.
+    /// Forgets what is kept for requests that cannot wait any more, and those that nobody waits for. Never waits
+    /// itself; to be called now and then.
     pub(crate) fn forget_old(&self, now: Instant) {
         self.flights.forget_old(now);
+        for batch in self.bridge.take_abandoned() {
+            batch.operations().for_each(|operation| self.metrics.swept(operation));
+            batch.fail(&Failure::abandoned());
+        }
     }
 
     /// This pool is in force from now on. The one before it finishes what it runs and takes nothing more.

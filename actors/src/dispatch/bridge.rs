@@ -280,6 +280,22 @@ impl Bridge {
         }
     }
 
+    /// Takes out what nobody waits for any more, to be answered: it holds what it holds until a worker comes to it, and
+    /// behind a long job of another client that may be long. Nothing while a worker has the schedule: whoever looks
+    /// must not wait for a thread of lower priority, and comes again.
+    pub(crate) fn take_abandoned(&self) -> Vec<Batch> {
+        if self.waiting.batches.load(Ordering::SeqCst) == 0 {
+            return Vec::new();
+        }
+        let abandoned = match self.schedule.try_lock() {
+            Ok(mut schedule) => schedule.take_abandoned(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take_abandoned(),
+            Err(TryLockError::WouldBlock) => Vec::new(),
+        };
+        abandoned.iter().for_each(|batch| self.leaves(batch));
+        abandoned
+    }
+
     /// Stops all that runs at its next check, and all that will be taken.
     pub(crate) fn stop_everything(&self) {
         self.stop_everything.store(true, Ordering::SeqCst);

@@ -20,6 +20,23 @@ pub(crate) enum ClientKey {
     Uid(u32),
 }
 
+impl ClientKey {
+    /// The number of the connection, if it is one.
+    pub(crate) fn connection(self) -> Option<u64> {
+        if let Self::Connection(number) = self { Some(number) } else { None }
+    }
+}
+
+impl std::fmt::Display for ClientKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connection(number) => write!(formatter, "connection {number}"),
+            Self::Address(address) => address.fmt(formatter),
+            Self::Uid(uid) => write!(formatter, "uid {uid}"),
+        }
+    }
+}
+
 /// Who was refused comes in again when the wait is shorter than the longest by one part in this many.
 const AGAIN: u32 = 8;
 
@@ -128,6 +145,11 @@ impl Client {
     /// Estimated CPU time of what waits for it in one class, by band.
     pub(super) fn waiting(&self, class: Class) -> [Duration; 2] {
         self.waiting[class as usize].each_ref().map(Load::live)
+    }
+
+    /// Whether more than so many batches of it wait in one class.
+    pub(super) fn has_more_than(&self, class: Class, n: usize) -> bool {
+        self.n_waiting[class as usize].load(Ordering::Relaxed) > n
     }
 
     /// Where its next job starts in the virtual time of a class, nanoseconds.

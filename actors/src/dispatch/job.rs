@@ -337,6 +337,16 @@ impl Batch {
         self.jobs.iter().all(|job| job.is_lost(now, self.settings.queue.wait_max))
     }
 
+    /// Whether nobody waits any more for any of its jobs.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.jobs.iter().all(|job| job.stop.is_raised())
+    }
+
+    /// The operations of the jobs that are left.
+    pub(crate) fn operations(&self) -> impl Iterator<Item = OperationIndex> {
+        self.jobs.iter().map(|job| self.settings.catalogue.entries()[job.entry].index)
+    }
+
     /// Takes the next job out to be run; its answer is owed through [`Batch::answer`].
     pub(crate) fn next(&mut self) -> Option<Job> {
         let Job { id, cost, .. } = self.jobs.front()?;

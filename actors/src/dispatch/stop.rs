@@ -1,7 +1,7 @@
 //! Whether a job is still wanted, and whether it was begun: what both worlds know of one another while it waits and runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Class;
@@ -10,6 +10,7 @@ use super::client::Client;
 use super::prospect::Prospect;
 use crate::operation::OperationIndex;
 use crate::settings::Settings;
+use crate::sync::AtomicU64;
 
 /// Says that nobody waits for a job any more, and whether it was started before that was said.
 #[derive(Clone, Debug, Default)]

@@ -190,7 +190,8 @@ impl IoWorld {
         }
     }
 
-    /// Whether a request whose hold is over may come to the queue: it is a newcomer there like any other.
+    /// Whether a request whose body has come, or whose hold is over, may come to the queue: it is a newcomer there like
+    /// any other.
     ///
     /// # Errors
     ///

@@ -78,6 +78,8 @@ pub struct Ticket {
     waiting: Box<Waiting>,
     /// What was admitted or measured last.
     body_bytes: u64,
+    /// When its head was.
+    received_at: Instant,
     request: Unanswered,
 }
 
@@ -227,7 +229,8 @@ impl Hall {
         let waiting = Box::new(granted.keep(settings));
         self.world.metrics.requests_read(asked, 1);
         let request = Unanswered { hall: Arc::clone(self), asked, answered: false, alarm: None };
-        Ok(Ticket { waiting, body_bytes: head.body_bytes.unwrap_or(0), request })
+        let (body_bytes, received_at) = (head.body_bytes.unwrap_or(0), head.received_at);
+        Ok(Ticket { waiting, body_bytes, received_at, request })
     }
 }
 
@@ -282,7 +285,7 @@ impl Ticket {
     ///
     /// Dropping the future stops the work: nobody waits for it any more.
     pub async fn submit(self, input: Input, read_at: Instant) -> Answered {
-        let Self { waiting, body_bytes, mut request } = self;
+        let Self { waiting, body_bytes, received_at, mut request } = self;
         let length = if input.len() as u64 == body_bytes { Length::AsSaid } else { Length::Found };
         let waiting = match complete(&request.hall, waiting, input, length) {
             Ok(waiting) => waiting,
@@ -296,6 +299,9 @@ impl Ticket {
                 return request.refuse(drained_away());
             }
             now = Instant::now();
+        }
+        // It comes to the queue now, whatever that was like when its head was read, unless that was just now.
+        if (now, length) != (received_at, Length::AsSaid) {
             let hall = &request.hall;
             if let Err(failure) = hall.world.released(&waiting, &hall.client, now) {
                 return request.refuse(failure);

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) operations: Vec<&'static str>,
     /// What the workers count: those of the pool in force and of older ones.
     pub(crate) crews: Crews,
+    /// Jobs that nobody waited for any more, and no worker came to, by operation.
+    swept: Vec<AtomicU64>,
     /// Requests that were read, by what they asked for.
     requests: Vec<RequestCounters>,
     /// Failures of requests whose operation was not started, by code.
@@ -69,10 +71,21 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) {
 }
 
 impl Metrics {
+    /// A job of this operation was dropped although no worker came to it.
+    pub(crate) fn swept(&self, operation: OperationIndex) {
+        add(&self.swept[usize::from(operation.0)], 1);
+    }
+
+    /// How many there were, by the index of an operation.
+    pub(super) fn n_swept(&self, index: usize) -> u64 {
+        self.swept[index].load(Ordering::Relaxed)
+    }
+
     pub(crate) fn new(operations: Vec<&'static str>, now: Instant) -> Self {
         Self {
             started_at: now,
             crews: Crews::new(operations.len()),
+            swept: operations.iter().map(|_| AtomicU64::new(0)).collect(),
             // The last is for the unknown.
             requests: (0..=operations.len()).map(|_| RequestCounters::default()).collect(),
             operations,

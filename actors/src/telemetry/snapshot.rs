@@ -91,7 +91,7 @@ pub struct JobsSnapshot {
     pub failed: u64,
     /// Ended by a panic, which was caught.
     pub panicked: u64,
-    /// Taken, but not started: cancelled, expired or too long in the queue.
+    /// Not started: cancelled, expired or too long in the queue.
     pub dropped: u64,
     /// Started, then stopped by a cancel, a deadline or the end of a drain.
     pub stopped: u64,
@@ -129,6 +129,8 @@ pub struct RunningSnapshot {
     pub time: Duration,
     /// The number of the connection that it runs for; 0 where fairness is not by connection.
     pub client: u64,
+    /// Whom it runs for: `connection 7`, an IP address or `uid 1000`, by `queue.fair_by`.
+    pub client_name: String,
 }
 
 /// What waits for a worker.
@@ -255,7 +257,7 @@ fn jobs(roster: &Roster, metrics: &Metrics) -> Vec<JobsSnapshot> {
             done: sum(|one| &one.done),
             failed: sum(|one| &one.failed),
             panicked: sum(|one| &one.panicked),
-            dropped: sum(|one| &one.dropped),
+            dropped: sum(|one| &one.dropped) + metrics.n_swept(index),
             stopped: sum(|one| &one.stopped),
             shared: sum(|one| &one.shared),
             queue: merged(|one| &one.queue),
@@ -276,7 +278,8 @@ fn workers(crew: &Crew, metrics: &Metrics, uptime: Duration) -> Vec<WorkerSnapsh
             Some(RunningSnapshot {
                 operation: metrics.operations.get(usize::from(running.operation.0))?,
                 time: uptime.saturating_sub(running.since),
-                client: running.client,
+                client: running.client.connection().unwrap_or(0),
+                client_name: running.client.to_string(),
             })
         }),
         jobs: names()

@@ -81,6 +81,7 @@ fn worker(worker: &WorkerSnapshot) -> Value {
             "operation": running.operation,
             "for_ms": u64::try_from(running.time.as_millis()).unwrap_or(u64::MAX),
             "client": running.client,
+            "client_name": running.client_name,
         })
     });
     let jobs: Map<String, Value> =

@@ -1,5 +1,6 @@
 //! What one worker did and does. Written by that worker alone, read by whoever looks.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -20,8 +21,11 @@ pub(crate) struct WorkerCounters {
     running_estimate: AtomicU64,
     /// When the one was started that was last reported to run for too long, nanoseconds since the daemon was.
     reported: AtomicU64,
-    /// Number of the connection that it runs for; 0 is none.
+    /// Whom it runs for: see [`WorkerCounters::runs_for`].
     running_for: AtomicU64,
+    /// The two halves of that, where it is an address of IPv6. Whoever looks while one job follows another may see
+    /// halves of two.
+    running_for_address: [AtomicU64; 2],
     /// Time of all jobs that have ended.
     busy_nanos: AtomicU64,
     /// The most that [`WorkerCounters::busy`] has said.
@@ -76,8 +80,15 @@ pub(crate) struct Running {
     pub(crate) operation: OperationIndex,
     pub(crate) since: Duration,
     pub(crate) estimate: Duration,
-    pub(crate) client: u64,
+    pub(crate) client: ClientKey,
 }
+
+/// What the two highest bits of a word say of whom a worker runs for; the others are a number or an address.
+const CONNECTION: u64 = 0;
+const UID: u64 = 1;
+const IPV4: u64 = 2;
+const IPV6: u64 = 3;
+const KIND_SHIFT: u32 = 62;
 
 impl OperationCounters {
     /// All that the worker took, however it ended.
@@ -96,6 +107,7 @@ impl WorkerCounters {
             running_estimate: AtomicU64::new(0),
             reported: AtomicU64::new(u64::MAX),
             running_for: AtomicU64::new(0),
+            running_for_address: Default::default(),
             busy_nanos: AtomicU64::new(0),
             busy_said: AtomicU64::new(0),
         }
@@ -104,9 +116,43 @@ impl WorkerCounters {
     pub(crate) fn started(&self, job: Started) {
         self.running_since.store(nanos(job.since), Ordering::Relaxed);
         self.running_estimate.store(nanos(job.estimate), Ordering::Relaxed);
-        let client = if let ClientKey::Connection(number) = job.client { number } else { 0 };
-        self.running_for.store(client, Ordering::Relaxed);
+        self.runs_for(job.client);
         self.running.store(u64::from(job.operation.0) + 1, Ordering::Release);
+    }
+
+    fn runs_for(&self, client: ClientKey) {
+        let (kind, rest) = match client {
+            ClientKey::Connection(number) => (CONNECTION, number),
+            ClientKey::Uid(uid) => (UID, u64::from(uid)),
+            ClientKey::Address(IpAddr::V4(address)) => (IPV4, u64::from(address.to_bits())),
+            ClientKey::Address(IpAddr::V6(address)) => {
+                let bits = address.to_bits();
+                let halves = [bits >> u64::BITS, bits & u128::from(u64::MAX)];
+                for (place, half) in self.running_for_address.iter().zip(halves) {
+                    // Half of the bits fit.
+                    place.store(u64::try_from(half).unwrap_or(0), Ordering::Relaxed);
+                }
+                (IPV6, 0)
+            }
+        };
+        self.running_for.store(kind << KIND_SHIFT | rest, Ordering::Relaxed);
+    }
+
+    fn running_for(&self) -> ClientKey {
+        let word = self.running_for.load(Ordering::Relaxed);
+        let rest = word & !(IPV6 << KIND_SHIFT);
+        // None is larger than what was stored.
+        let small = u32::try_from(rest).unwrap_or(u32::MAX);
+        match word >> KIND_SHIFT {
+            UID => ClientKey::Uid(small),
+            IPV4 => ClientKey::Address(Ipv4Addr::from_bits(small).into()),
+            IPV6 => {
+                let [high, low] =
+                    self.running_for_address.each_ref().map(|half| u128::from(half.load(Ordering::Relaxed)));
+                ClientKey::Address(Ipv6Addr::from_bits(high << u64::BITS | low).into())
+            }
+            _ => ClientKey::Connection(rest),
+        }
     }
 
     pub(crate) fn ended(&self, operation: OperationIndex, end: End, queued: Duration, served: Duration) {
@@ -156,7 +202,7 @@ impl WorkerCounters {
             operation: OperationIndex(u16::try_from(operation).ok()?),
             since: Duration::from_nanos(self.running_since.load(Ordering::Relaxed)),
             estimate: Duration::from_nanos(self.running_estimate.load(Ordering::Relaxed)),
-            client: self.running_for.load(Ordering::Relaxed),
+            client: self.running_for(),
         })
     }
 
@@ -183,10 +229,28 @@ mod tests {
         let client = ClientKey::Connection(7);
         worker.started(Started { operation: ECHO, since: second, estimate: second, client });
         assert_eq!(worker.busy(3 * second), 2 * second);
-        assert_eq!(worker.running().unwrap().client, 7);
+        assert_eq!(worker.running().unwrap().client, client);
         worker.ended(ECHO, End::Done, second, 3 * second);
         assert_eq!(worker.busy(9 * second), 3 * second);
         assert!(worker.running().is_none());
+    }
+
+    #[test]
+    fn it_is_known_whom_a_worker_runs_for() {
+        let worker = WorkerCounters::new(1);
+        let address = |text: &str| ClientKey::Address(text.parse().unwrap());
+        let clients = [
+            (ClientKey::Connection(7), "connection 7"),
+            (ClientKey::Uid(u32::MAX), "uid 4294967295"),
+            (address("203.0.113.255"), "203.0.113.255"),
+            (address("2001:db8::ffff:0:7"), "2001:db8::ffff:0:7"),
+        ];
+        for (client, text) in clients {
+            let since = Duration::ZERO;
+            worker.started(Started { operation: ECHO, since, estimate: since, client });
+            let running = worker.running().unwrap();
+            assert_eq!((running.client, &*running.client.to_string()), (client, text));
+        }
     }
 
     #[test]

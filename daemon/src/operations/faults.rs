@@ -1,4 +1,4 @@
-//! `fault-panic` and `fault-stuck`: operations that misbehave, to show that the daemon contains them.
+//! `fault-panic`, `fault-stuck` and `fault-slow`: operations that misbehave, to show that the daemon contains them.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,10 @@ struct FaultStuck {
     declaration: Declaration,
 }
 
+struct FaultSlow {
+    declaration: Declaration,
+}
+
 pub(super) fn panic_declaration() -> Declaration {
     Declaration {
         name: "fault-panic",
@@ -38,13 +42,7 @@ pub(super) fn stuck_declaration() -> Declaration {
     Declaration {
         name: "fault-stuck",
         about: "never looks at its stop flag",
-        parameters: vec![Parameter {
-            name: "for",
-            kind: ParameterKind::Duration { min: Duration::ZERO, max: STUCK_MAX },
-            default: Some("1h".to_owned()),
-            required: false,
-            about: "how long",
-        }],
+        parameters: vec![how_long()],
         limits: Vec::new(),
         result: Resultant::Text,
         secrecy: Secrecy::Open,
@@ -53,12 +51,46 @@ pub(super) fn stuck_declaration() -> Declaration {
     }
 }
 
+pub(super) fn slow_declaration() -> Declaration {
+    Declaration {
+        name: "fault-slow",
+        about: "takes far longer than it says",
+        parameters: vec![how_long()],
+        limits: Vec::new(),
+        result: Resultant::Text,
+        secrecy: Secrecy::Open,
+        pure: true,
+        stretch_max: SMALL_STRETCH,
+    }
+}
+
+fn how_long() -> Parameter {
+    Parameter {
+        name: "for",
+        kind: ParameterKind::Duration { min: Duration::ZERO, max: STUCK_MAX },
+        default: Some("1h".to_owned()),
+        required: false,
+        about: "how long",
+    }
+}
+
+/// Waits for a signal that nobody gives.
+fn wait(time: Duration) {
+    let never = Mutex::new(());
+    let guard = never.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ended = Condvar::new().wait_timeout_while(guard, time, |()| true);
+}
+
 pub(super) fn build_panic(declaration: Declaration) -> Arc<dyn Operation> {
     Arc::new(FaultPanic { declaration })
 }
 
 pub(super) fn build_stuck(declaration: Declaration) -> Arc<dyn Operation> {
     Arc::new(FaultStuck { declaration })
+}
+
+pub(super) fn build_slow(declaration: Declaration) -> Arc<dyn Operation> {
+    Arc::new(FaultSlow { declaration })
 }
 
 /// What a harmless operation would say; being wrong is the point.
@@ -92,17 +124,35 @@ impl Operation for FaultStuck {
         Ok(ESTIMATE)
     }
 
-    /// Waits for a signal that nobody gives: stuck like a job behind a lock, without heating the room.
+    /// Stuck like a job behind a lock, without heating the room.
     fn run(
         &self,
         arguments: &Arguments,
         _input: &mut Input,
         _context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
-        let stuck = arguments.duration("for").expect("the parameter has a default");
-        let never = Mutex::new(());
-        let guard = never.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ended = Condvar::new().wait_timeout_while(guard, stuck, |()| true);
+        wait(arguments.duration("for").expect("the parameter has a default"));
+        Ok(Output::from(&b""[..]))
+    }
+}
+
+impl Operation for FaultSlow {
+    fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    fn estimate(&self, _arguments: &Arguments, _input_bytes: u64) -> Result<Estimate, OperationError> {
+        Ok(ESTIMATE)
+    }
+
+    fn run(
+        &self,
+        arguments: &Arguments,
+        _input: &mut Input,
+        context: &mut JobContext<'_>,
+    ) -> Result<Output, OperationError> {
+        let time = arguments.duration("for").expect("the parameter has a default");
+        context.stop.repeat_for(time, || wait(Duration::from_millis(1)))?;
         Ok(Output::from(&b""[..]))
     }
 }

@@ -80,7 +80,17 @@ struct Board {
     /// The first Overloaded from this time on stops the load.
     trap: Cell<Option<Duration>>,
     trapped: RefCell<Option<Trapped>>,
+    /// The connection that was refused.
+    caught: RefCell<Option<Pipe>>,
     bell: Notify,
+}
+
+/// What came of counting a sample.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Only,
+    /// It has stopped the load.
+    Trapped,
 }
 
 /// The refusal that stopped a load.
@@ -88,6 +98,8 @@ struct Board {
 pub(crate) struct Trapped {
     pub(crate) at: Instant,
     pub(crate) retry_after: Option<Duration>,
+    /// Of the lane that was refused.
+    pub(crate) tag: &'static str,
 }
 
 impl Pace {
@@ -149,6 +161,7 @@ impl Load {
             is_stopped: Cell::new(false),
             trap: Cell::new(None),
             trapped: RefCell::new(None),
+            caught: RefCell::new(None),
             bell: Notify::new(),
         });
         let mut tasks = JoinSet::new();
@@ -172,6 +185,7 @@ impl Load {
                 sent: 0,
                 duty,
                 board: Rc::clone(&board),
+                has_trapped: false,
             };
             tasks.spawn_local(driver.drive());
         }
@@ -185,12 +199,12 @@ impl Load {
     }
 
     /// Stops the load at the first Overloaded after `after`; `None` when there is none before `patience` is over. What
-    /// was sent is still answered.
-    pub(crate) async fn trap(&self, after: Duration, patience: Duration) -> Option<Trapped> {
+    /// was sent is still answered. Beside it the connection that was refused.
+    pub(crate) async fn trap(&self, after: Duration, patience: Duration) -> Option<(Trapped, Pipe)> {
         self.board.trap.set(Some(after));
         let _rung = tokio::time::timeout(patience, self.board.bell.notified()).await;
         self.board.is_stopped.set(true);
-        *self.board.trapped.borrow()
+        self.board.trapped.borrow().zip(self.board.caught.borrow_mut().take())
     }
 }
 
@@ -199,18 +213,20 @@ impl Board {
         Instant::now().saturating_duration_since(self.start)
     }
 
-    fn count(&self, sample: Sample) {
+    fn count(&self, sample: Sample) -> Counted {
         if let (End::Failed(failure), Some(after)) = (&sample.end, self.trap.get())
             && failure.code == FailureCode::OVERLOADED
             && sample.ended >= after
             && !self.is_stopped.get()
         {
             self.is_stopped.set(true);
-            let trapped = Trapped { at: Instant::now(), retry_after: failure.retry_after };
+            let trapped = Trapped { at: Instant::now(), retry_after: failure.retry_after, tag: sample.tag };
             *self.trapped.borrow_mut() = Some(trapped);
-            self.bell.notify_one();
+            self.samples.borrow_mut().push(sample);
+            return Counted::Trapped;
         }
         self.samples.borrow_mut().push(sample);
+        Counted::Only
     }
 }
 
@@ -231,6 +247,8 @@ struct Driver {
     sent: usize,
     duty: Duty,
     board: Rc<Board>,
+    /// Whether a refusal here has stopped the load. Then the connection goes to whoever has set the trap.
+    has_trapped: bool,
 }
 
 impl Driver {
@@ -238,9 +256,15 @@ impl Driver {
         let give_up = self.board.start + self.duty.time + self.duty.linger;
         // Whether the connection broke or the time is over: what is not answered now is lost.
         let _ended = timeout_at(give_up.into(), self.run()).await;
+        if self.has_trapped {
+            *self.board.caught.borrow_mut() = Some(self.pipe);
+            return self.board.bell.notify_one();
+        }
         let ended = self.board.now();
         let (tag, board) = (self.tag, Rc::clone(&self.board));
-        let lost = |due| board.count(Sample { tag, due, ended, end: End::Lost });
+        let lost = |due| {
+            board.count(Sample { tag, due, ended, end: End::Lost });
+        };
         let open = self.due.iter().zip(&self.is_free).filter(|(_, is_free)| !**is_free);
         open.for_each(|(due, _)| lost(*due));
         if !self.board.is_stopped.get() {
@@ -250,7 +274,7 @@ impl Driver {
 
     async fn run(&mut self) -> Result<(), CallError> {
         sleep_until(self.board.start.into()).await;
-        loop {
+        while !self.has_trapped {
             let next = self.push_due();
             let is_idle = self.free.len() == self.due.len();
             match next {
@@ -266,6 +290,7 @@ impl Driver {
                 None => self.turn().await?,
             }
         }
+        Ok(())
     }
 
     /// Pushes what is due, and says when to come back for more; `None` when there is nothing to come back for before
@@ -295,7 +320,7 @@ impl Driver {
 
     /// Sends what was pushed and counts what came back.
     async fn turn(&mut self) -> Result<(), CallError> {
-        let Self { pipe, due, is_free, free, board, tag, .. } = self;
+        let Self { pipe, due, is_free, free, board, tag, has_trapped, .. } = self;
         pipe.turn(|slot, outcome| {
             let place = usize::from(slot);
             if is_free.get(place) != Some(&false) {
@@ -307,7 +332,8 @@ impl Driver {
                 Outcome::Reply { service_time, .. } => End::Done { service: service_time },
                 Outcome::Failure(failure) => End::Failed(failure),
             };
-            board.count(Sample { tag, due: due[place], ended: board.now(), end });
+            let counted = board.count(Sample { tag, due: due[place], ended: board.now(), end });
+            *has_trapped |= counted == Counted::Trapped;
         })
         .await
     }

@@ -200,13 +200,20 @@ impl ClassQueue {
         self.lines.iter_mut().for_each(|line| line.reorder(client));
     }
 
-    /// A batch that is lost among the first of some clients.
+    /// The oldest batch that is lost among the first of some clients.
     pub(super) fn take_lost(&mut self, now: Instant) -> Option<Batch> {
         let found =
             self.lines.iter_mut().enumerate().find_map(|(place, line)| Some((place, line.take_lost(now)?)));
         let (place, batch) = found?;
         self.drop_if_empty(place);
         Some(batch)
+    }
+
+    /// What nobody waits for any more, until `left` batches were looked at.
+    pub(super) fn take_abandoned(&mut self, left: &mut usize) -> Vec<Batch> {
+        let taken = self.lines.iter_mut().flat_map(|line| line.take_abandoned(left)).collect();
+        (1..self.lines.len()).rev().for_each(|place| self.drop_if_empty(place));
+        taken
     }
 
     fn drop_if_empty(&mut self, place: usize) {

@@ -92,6 +92,46 @@ impl Lane {
         self.queue_of_front().batches.pop_front()
     }
 
+    /// When the older of the fronts of its two queues was given to the bridge, of those that are lost.
+    pub(super) fn oldest_lost(&self, now: Instant) -> Option<Instant> {
+        let fronts = self.queues().into_iter().filter_map(|queue| queue.batches.front());
+        fronts.filter(|front| front.is_lost(now)).filter_map(Batch::oldest).min()
+    }
+
+    /// Takes that one to be answered.
+    pub(super) fn discard_lost(&mut self, now: Instant) -> Option<Batch> {
+        let oldest = self.oldest_lost(now);
+        let is_it = |queue: &&mut Queue| {
+            queue.batches.front().is_some_and(|front| front.is_lost(now) && front.oldest() == oldest)
+        };
+        [&mut self.short, &mut self.long].into_iter().find(is_it)?.batches.pop_front()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queues().into_iter().map(|queue| queue.batches.len()).sum()
+    }
+
+    fn queues(&self) -> [&Queue; 2] {
+        [&self.short, &self.long]
+    }
+
+    /// Whether nobody waits any more for one of its batches.
+    pub(super) fn has_abandoned(&self) -> bool {
+        self.queues().into_iter().any(|queue| queue.batches.iter().any(Batch::is_abandoned))
+    }
+
+    /// Takes all of those out to be answered.
+    pub(super) fn take_abandoned(&mut self) -> Vec<Batch> {
+        let mut taken = Vec::new();
+        for queue in [&mut self.short, &mut self.long] {
+            for _ in 0..queue.batches.len() {
+                let Some(batch) = queue.batches.pop_front() else { break };
+                if batch.is_abandoned() { taken.push(batch) } else { queue.batches.push_back(batch) }
+            }
+        }
+        taken
+    }
+
     fn queue_of_front(&mut self) -> &mut Queue {
         match self.next() {
             Band::Short => &mut self.short,

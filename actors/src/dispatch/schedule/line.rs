@@ -1,6 +1,7 @@
 //! Batches that need the same, by client, in the order of the clients' turns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Instant;
 
 use super::cost;
@@ -24,6 +25,10 @@ pub(super) struct Line {
     lanes: BTreeMap<ClientKey, Lane>,
     order: BTreeSet<Turn>,
     spare: Vec<Lane>,
+    /// The client whose lane was last looked at for lost ones,
+    looked_to: Option<ClientKey>,
+    /// and for those that nobody waits for.
+    swept_to: Option<ClientKey>,
 }
 
 /// When a client is next: where its next job would end in virtual time. By the end rather than the start, so that
@@ -37,7 +42,8 @@ pub(super) struct Turn {
 impl Line {
     pub(super) fn new(need: Need, class: Class) -> Self {
         let (lanes, order, spare) = Default::default();
-        Self { need, passed_over_since: None, class, lanes, order, spare }
+        let (looked_to, swept_to) = (None, None);
+        Self { need, passed_over_since: None, class, lanes, order, spare, looked_to, swept_to }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -112,25 +118,70 @@ impl Line {
         let lane = self.lanes.get_mut(&client)?;
         let batch = take(lane)?;
         if lane.is_empty() {
-            if let Some(turn) = lane.turn.take() {
-                self.order.remove(&turn);
-            }
-            let lane = self.lanes.remove(&client)?;
-            if self.spare.len() < SPARE_MAX {
-                self.spare.push(lane);
-            }
+            self.remove(client);
         } else {
             Self::order(&mut self.order, lane, client, batch.client().next(self.class));
         }
         Some(batch)
     }
 
+    /// The oldest lost batch among the first of some clients; of the next ones when it is called again.
     pub(super) fn take_lost(&mut self, now: Instant) -> Option<Batch> {
-        let lost = |turn: &&Turn| {
-            self.lanes.get(&turn.client).and_then(Lane::front).is_some_and(|front| front.is_lost(now))
-        };
-        let client = self.order.iter().take(LOOK_MAX).find(lost)?.client;
-        self.take_of(client, Lane::discard)
+        let looked = self.next_lanes(self.looked_to).take(LOOK_MAX.min(self.lanes.len()));
+        let mut last = None;
+        let lost = looked
+            .inspect(|(client, _)| last = Some(**client))
+            .filter_map(|(client, lane)| Some((lane.oldest_lost(now)?, *client)))
+            .min();
+        self.looked_to = last;
+        self.take_of(lost?.1, |lane| lane.discard_lost(now))
+    }
+
+    /// The lanes behind this client's, and round again.
+    fn next_lanes(&self, client: Option<ClientKey>) -> impl Iterator<Item = (&ClientKey, &Lane)> {
+        let from = client.map_or(Bound::Unbounded, Bound::Excluded);
+        self.lanes.range((from, Bound::Unbounded)).chain(&self.lanes)
+    }
+
+    /// What nobody waits for any more, lane by lane until `left` batches were looked at; of the next ones when it is
+    /// called again.
+    pub(super) fn take_abandoned(&mut self, left: &mut usize) -> Vec<Batch> {
+        let (mut clients, mut swept_to) = (Vec::new(), self.swept_to);
+        for (client, lane) in self.next_lanes(self.swept_to).take(self.lanes.len()) {
+            if *left == 0 {
+                break;
+            }
+            *left = left.saturating_sub(lane.len());
+            swept_to = Some(*client);
+            if lane.has_abandoned() {
+                clients.push(*client);
+            }
+        }
+        self.swept_to = swept_to;
+        clients.into_iter().flat_map(|client| self.sweep(client)).collect()
+    }
+
+    fn sweep(&mut self, client: ClientKey) -> Vec<Batch> {
+        let Some(lane) = self.lanes.get_mut(&client) else { return Vec::new() };
+        let abandoned = lane.take_abandoned();
+        let next = abandoned.first().map(|batch| batch.client().next(self.class));
+        if lane.is_empty() {
+            self.remove(client);
+        } else if let Some(next) = next {
+            Self::order(&mut self.order, lane, client, next);
+        }
+        abandoned
+    }
+
+    /// An emptied lane goes, its memory stays for the next client.
+    fn remove(&mut self, client: ClientKey) {
+        let Some(mut lane) = self.lanes.remove(&client) else { return };
+        if let Some(turn) = lane.turn.take() {
+            self.order.remove(&turn);
+        }
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(lane);
+        }
     }
 
     pub(super) fn oldest(&self) -> Option<Instant> {

@@ -73,9 +73,18 @@ const PASSED_OVER_MAX: Duration = Duration::from_millis(100);
 /// then at once, others wait for. Batch work, whose time counts several times, may have as much less.
 const CLASS_LAG_MAX: Duration = Duration::from_millis(250);
 
+/// Batches that one look for those that nobody waits for goes over, but for the last client's: well below a millisecond.
+const LOOK_MAX: usize = 4096;
+
 /// What a batch is charged when it is taken.
 fn cost(batch: &Batch) -> Duration {
     batch.cpu().max(COST_MIN)
+}
+
+/// How long a batch that is taken has waited, if its client has more that waits.
+fn standing_wait(batch: &Batch, now: Instant) -> Option<Duration> {
+    let since = batch.oldest().filter(|_| batch.client().has_more_than(batch.class, 1))?;
+    Some(now.saturating_duration_since(since))
 }
 
 impl Default for Schedule {
@@ -193,10 +202,8 @@ impl Schedule {
         for class in [&mut self.interactive, &mut self.batch] {
             class.spent = class.spent.max(least);
         }
-        if let Taken::Job(batch, _) = &taken
-            && let Some(since) = batch.oldest()
-        {
-            self.standing.took(now.saturating_duration_since(since), now);
+        if let Taken::Job(batch, _) = &taken {
+            self.standing.took(standing_wait(batch, now), now);
         }
         taken
     }
@@ -232,9 +239,7 @@ impl Schedule {
         };
         let served_from = self.class_to_fill(batch.class).pass(&batch);
         self.now = self.now.max(served_from);
-        if let Some(since) = batch.oldest() {
-            self.standing.took(now.saturating_duration_since(since), now);
-        }
+        self.standing.took(standing_wait(&batch, now), now);
         Some(Taken::Job(batch, reserved))
     }
 
@@ -277,6 +282,14 @@ impl Schedule {
     /// When the job that has waited longest was given to the bridge.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         [&self.interactive, &self.batch].into_iter().filter_map(ClassQueue::oldest).min()
+    }
+
+    /// Takes out what nobody waits for any more, of which a look finds some thousands at most. What it has not looked at
+    /// is looked at by the next.
+    pub(crate) fn take_abandoned(&mut self) -> Vec<Batch> {
+        let mut left = LOOK_MAX;
+        let classes = [&mut self.interactive, &mut self.batch].into_iter();
+        classes.flat_map(|class| class.take_abandoned(&mut left)).collect()
     }
 
     /// Takes everything out, to be answered.

@@ -1,7 +1,8 @@
 //! Whether the queue stands: a burst is absorbed, a queue that never empties only makes everybody wait.
 //!
 //! As in CoDel (RFC 8289), by the shortest wait of an interval: a burst, however long its queue, has somebody in each
-//! interval who hardly waited; a standing queue has nobody.
+//! interval who hardly waited; a standing queue has nobody. Each client's queue is one of its own, so those who have
+//! nothing more behind them do not count: beside a flood somebody always hardly waits, and that is what fairness is for.
 
 use std::time::{Duration, Instant};
 
@@ -22,18 +23,17 @@ pub(super) struct Standing {
 #[derive(Debug)]
 struct Interval {
     since: Instant,
-    shortest: Duration,
+    /// None while nobody had more behind it.
+    shortest: Option<Duration>,
 }
 
 impl Standing {
-    /// A batch was taken that had waited for this long.
-    pub(super) fn took(&mut self, wait: Duration, now: Instant) {
+    /// A batch was taken. How long it had waited, if its client has more that waits.
+    pub(super) fn took(&mut self, wait: Option<Duration>, now: Instant) {
         self.stands(now);
-        match &mut self.interval {
-            Some(interval) => interval.shortest = interval.shortest.min(wait),
-            None => self.interval = Some(Interval { since: now, shortest: wait }),
-        }
-        if wait <= WAIT_MAX {
+        let interval = self.interval.get_or_insert(Interval { since: now, shortest: None });
+        interval.shortest = [interval.shortest, wait].into_iter().flatten().min();
+        if wait.is_some_and(|wait| wait <= WAIT_MAX) {
             self.stands = false;
         }
     }
@@ -42,7 +42,7 @@ impl Standing {
     pub(super) fn stands(&mut self, now: Instant) -> bool {
         let over = |interval: &mut Interval| now.saturating_duration_since(interval.since) >= INTERVAL;
         if let Some(interval) = self.interval.take_if(over) {
-            self.stands = interval.shortest > WAIT_MAX;
+            self.stands = interval.shortest.is_some_and(|shortest| shortest > WAIT_MAX);
         }
         self.stands
     }
@@ -54,10 +54,15 @@ mod tests {
 
     /// Takes every 10 ms; whether the queue stands in the end.
     fn after(waits_in_ms: impl IntoIterator<Item = u64>) -> bool {
+        after_all(waits_in_ms.into_iter().map(Some))
+    }
+
+    /// The same, where those who have nothing more behind them have no wait.
+    fn after_all(waits_in_ms: impl IntoIterator<Item = Option<u64>>) -> bool {
         let (mut standing, mut now) = (Standing::default(), Instant::now());
         for wait in waits_in_ms {
             now += Duration::from_millis(10);
-            standing.took(Duration::from_millis(wait), now);
+            standing.took(wait.map(Duration::from_millis), now);
         }
         standing.stands(now)
     }
@@ -72,5 +77,12 @@ mod tests {
     fn a_burst_does_not_stand_and_one_short_wait_ends_it() {
         assert!(!after((0..40).map(|n| if n % 10 == 5 { 1 } else { 400 })));
         assert!(!after([400; 30].into_iter().chain([1])));
+    }
+
+    #[test]
+    fn those_who_have_nothing_more_behind_them_do_not_hide_a_flood() {
+        let beside = |flood: u64| (0..40).map(move |n| (n % 4 == 0).then_some(flood));
+        assert!(after_all(beside(400)));
+        assert!(!after_all(beside(400).chain([None; 20])), "the flood is over");
     }
 }

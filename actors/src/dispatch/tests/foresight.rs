@@ -1,13 +1,15 @@
 //! What is foreseen at admission against what comes, in a time of its own: random clients ask for more than can be done
 //! until somebody is refused, then the load stops, and the same is asked again until it comes in.
 
+use std::collections::BTreeMap;
+
 use fastrand::Rng;
 
 use super::*;
 use crate::dispatch::client::Bid;
 use crate::dispatch::job::Occupied;
 use crate::dispatch::schedule::Taken;
-use crate::dispatch::{Budget, Newcomer};
+use crate::dispatch::{Budget, Failure, Newcomer};
 
 const WORKERS: usize = 2;
 const WAIT_MAX: Duration = Duration::from_millis(800);
@@ -19,6 +21,8 @@ struct House {
     started_at: Instant,
     now: Duration,
     running: Vec<(Duration, Batch)>,
+    /// What waits and is wanted, in the order in which it came.
+    wanted: BTreeMap<u64, (StopFlag, Duration)>,
     replies: Vec<PendingReplies>,
     n_asked: u64,
 }
@@ -34,19 +38,17 @@ struct Wish {
 impl House {
     fn new() -> Self {
         let bridge = Bridge::new(WORKERS, Budget::new(1 << 20, 2));
-        let (running, replies) = Default::default();
+        let (running, wanted, replies) = Default::default();
         let (started_at, now) = (Instant::now(), Duration::ZERO);
-        Self { bridge, settings: settings(), started_at, now, running, replies, n_asked: 0 }
+        Self { bridge, settings: settings(), started_at, now, running, wanted, replies, n_asked: 0 }
     }
 
     fn wish(&self, number: u32, cpu: Duration) -> Wish {
         Wish { client: client(&self.bridge, number), number, cpu }
     }
 
-    /// Comes in, or is told after what time it may.
-    fn ask(&mut self, wish: &Wish) -> Result<(), Duration> {
-        let now = self.started_at + self.now;
-        let newcomer = Newcomer {
+    fn newcomer<'a>(&self, wish: &'a Wish) -> Newcomer<'a> {
+        Newcomer {
             client: &wish.client,
             class: Class::Interactive,
             cpu: wish.cpu,
@@ -54,8 +56,14 @@ impl House {
             workers: WORKERS,
             free_in: self.free_in(),
             batch_share: self.settings.queue.batch_share,
-            now,
-        };
+            now: self.started_at + self.now,
+        }
+    }
+
+    /// Comes in, or is told after what time it may.
+    fn ask(&mut self, wish: &Wish) -> Result<(), Duration> {
+        let now = self.started_at + self.now;
+        let newcomer = self.newcomer(wish);
         let outlook = self.bridge.backlog.outlook(&newcomer);
         if let Some(most) = self.bridge.backlog.wait_at_most(&newcomer) {
             assert!(outlook.wait <= most, "{outlook:?} is longer than the bound, {most:?}");
@@ -68,7 +76,8 @@ impl House {
         let (mut batch, pending) = empty_batch(&self.bridge, &self.settings, wanted);
         batch.take_slot(&self.bridge.admission, usize::MAX).unwrap();
         let held = crate::dispatch::HeldBytes::unbounded();
-        batch.push(Admitted { held, ..admitted(&self.bridge, wanted) }, Instant::now());
+        let stop = batch.push(Admitted { held, ..admitted(&self.bridge, wanted) }, Instant::now());
+        self.wanted.insert(wanted.id, (stop, wish.cpu));
         self.replies.push(pending);
         self.bridge.submit(batch);
         self.fill();
@@ -84,12 +93,42 @@ impl House {
     /// Idle workers take what waits.
     fn fill(&mut self) {
         while self.running.len() < WORKERS
-            && let Some(Taken::Job(mut batch, permit)) = self.bridge.take(&mut None)
+            && let Some(taken) = self.bridge.take(&mut None)
         {
+            let (mut batch, permit) = match taken {
+                Taken::Job(batch, permit) => (batch, permit),
+                Taken::Lost(batch) => {
+                    batch.fail(&Failure::abandoned());
+                    continue;
+                }
+            };
+            let (job, _) = batch.first().unwrap();
+            assert!(self.wanted.remove(&job.id).is_some(), "what nobody waits for is not run");
             let running = self.bridge.backlog.runs(&batch);
             let until = self.now + batch.cpu();
             batch.occupy(Occupied { _permit: permit, running });
             self.running.push((until, batch));
+        }
+    }
+
+    /// When a job that came now would begin, if those who are here were served as they came.
+    fn begins_in(&self) -> Duration {
+        let mut free: Vec<Duration> = self.running.iter().map(|(until, _)| *until - self.now).collect();
+        free.resize(WORKERS, Duration::ZERO);
+        for (_, cpu) in self.wanted.values() {
+            free.sort_unstable();
+            free[0] += *cpu;
+        }
+        free.into_iter().min().unwrap_or_default()
+    }
+
+    /// Somebody does not wait any more: cancelled, gone, or at the deadline.
+    fn give_up(&mut self, rng: &mut Rng) {
+        let Some(id) = rng.choice(self.wanted.keys().copied().collect::<Vec<u64>>()) else { return };
+        let (stop, _) = self.wanted.remove(&id).unwrap();
+        match rng.bool() {
+            true => stop.raise(),
+            false => assert!(stop.withdraw(), "it waits"),
         }
     }
 
@@ -216,5 +255,35 @@ fn what_is_admitted_by_its_own_client_alone_begins_within_the_time_that_was_fore
             house.pass(WAIT_MAX);
         }
         assert!(house.now - since <= WAIT_MAX + importer.cpu, "seed {seed}: {:?}", house.now - since);
+    }
+}
+
+/// Arrivals, completions, cancels and expiries as they come: what is counted is what waits, and what is foreseen for the
+/// only client is what comes of it.
+#[test]
+fn whatever_happens_the_wait_of_the_only_client_is_foreseen() {
+    for seed in 0..50 {
+        let mut rng = Rng::with_seed(seed);
+        let mut house = House::new();
+        let most = rng.u32(2..30);
+        for _ in 0..400 {
+            let wish = house.wish(0, MS * rng.u32(1..most));
+            match rng.u8(..8) {
+                0..4 => drop(house.ask(&wish)),
+                4 => house.give_up(&mut rng),
+                _ => house.pass(MS * rng.u32(..20)),
+            }
+            let waits: Duration = house.wanted.values().map(|(_, cpu)| *cpu).sum();
+            assert_eq!(house.bridge.backlog.waiting(Class::Interactive), waits, "seed {seed}");
+            let outlook = house.bridge.backlog.outlook(&house.newcomer(&wish));
+            let off = outlook.wait.abs_diff(house.begins_in());
+            assert!(off <= MS * most, "seed {seed}: {outlook:?}, not {:?}", house.begins_in());
+        }
+        while !house.running.is_empty() {
+            house.pass(WAIT_MAX);
+        }
+        let admission = &house.bridge.admission;
+        assert_eq!((admission.slots(), house.bridge.waiting_jobs(), house.wanted.len()), (0, 0, 0));
+        assert_eq!(house.bridge.backlog.drains_in(1), Duration::ZERO, "seed {seed}");
     }
 }

@@ -176,3 +176,21 @@ fn loom_a_pool_of_two_that_takes_over_from_one_leaves_nothing_behind() {
 fn loom_a_pool_of_one_that_takes_over_from_two_leaves_nothing_behind() {
     a_takeover_leaves_nothing_behind(2, 1, &[LIGHT, LIGHT]);
 }
+
+/// Whoever withdraws a job answers it, and so does the worker that starts it.
+fn one_of_both_answers(withdraw: fn(&StopFlag) -> bool) {
+    explore(3, move || {
+        let here = StopFlag::default();
+        let there = here.clone();
+        let worker = thread::spawn(move || there.start());
+        let is_withdrawn = withdraw(&here);
+        let is_started = worker.join().unwrap();
+        assert!(is_withdrawn != is_started, "withdrawn {is_withdrawn}, started {is_started}");
+    });
+}
+
+#[test]
+fn loom_a_job_that_is_withdrawn_as_a_worker_starts_it_has_one_answer() {
+    one_of_both_answers(StopFlag::withdraw);
+    one_of_both_answers(StopFlag::raise_before_start);
+}

@@ -8,7 +8,7 @@ use super::*;
 use crate::dispatch::budget::Shortage;
 use crate::dispatch::job::BATCH_JOBS_MAX;
 use crate::dispatch::schedule::{Schedule, Taken};
-use crate::dispatch::{Budget, Failure, Newcomer, ReplyBox};
+use crate::dispatch::{Budget, Failure, Newcomer, Refusal, ReplyBox};
 
 fn bridge() -> Bridge {
     Bridge::new(2, Budget::new(1000, 2))
@@ -718,6 +718,115 @@ fn a_job_that_cannot_end_in_time_is_given_up_before_it_is_started() {
         || {},
     );
     assert_eq!(lost, [true, false]);
+}
+
+/// A client of which much waits, others who come and hardly wait, and somebody whose turn is far off and who cannot be in
+/// time any more.
+#[test]
+fn in_a_queue_that_stands_the_hopeless_go_first() {
+    let bridge = bridge();
+    let settings = settings();
+    let mut schedule = Schedule::default();
+    let (start, mut pending) = (Instant::now(), Vec::new());
+    let mut push = |schedule: &mut Schedule, client_of: u32, deadline: Duration, queued_at| {
+        let wanted = Wanted { deadline, ..wanted(client_of, 1, 10 * MS) };
+        let (mut batch, replies) = empty_batch(&bridge, &settings, wanted);
+        batch.take_slot(&bridge.admission, 64).unwrap();
+        batch.push(admitted(&bridge, wanted), queued_at);
+        pending.push(replies);
+        bridge.backlog.batch_enters(&batch);
+        schedule.push(batch);
+    };
+    let far_off = client(&bridge, 2);
+    far_off.set_next(Class::Interactive, 10_000_000_000);
+    (0..40).for_each(|_| push(&mut schedule, 1, 60_000 * MS, start));
+    push(&mut schedule, 2, Duration::ZERO, start);
+    let mut now = start + 300 * MS;
+    for n_taken in 0.. {
+        if n_taken % 4 == 0 {
+            push(&mut schedule, 3, 60_000 * MS, now);
+        }
+        now += 10 * MS;
+        let taken = schedule.take(now, |_| Ok(())).expect("there is work");
+        let (Taken::Job(batch, ()) | Taken::Lost(batch)) = &taken;
+        bridge.backlog.batch_leaves(batch);
+        if let Taken::Lost(batch) = taken {
+            assert_eq!(batch.client().key, far_off.key);
+            assert!((9..20).contains(&n_taken), "after {n_taken} of 40 and those of others");
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_is_found_behind_what_somebody_does() {
+    let bridge = bridge();
+    let settings = settings();
+    let mut stops = Vec::new();
+    let mut pending = Vec::new();
+    for id in 1..=9 {
+        let of = u32::try_from(id % 3).unwrap();
+        let (batch, replies, flags) = batch(&bridge, &settings, &[wanted(of, id, MS)]);
+        pending.push(replies);
+        stops.extend(flags);
+        bridge.submit(batch);
+    }
+    // One who looks moves them into the schedule.
+    assert!(bridge.oldest_waiting(Instant::now()).is_some());
+    assert!(bridge.take_abandoned().is_empty());
+    for place in [0, 3, 4, 7, 5] {
+        stops[place].raise();
+    }
+    let mut taken: Vec<u64> = bridge
+        .take_abandoned()
+        .into_iter()
+        .map(|batch| {
+            let id = batch.first().unwrap().0.id;
+            batch.fail(&Failure::abandoned());
+            id
+        })
+        .collect();
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 4, 5, 6, 8]);
+    assert_eq!((bridge.waiting_jobs(), bridge.admission.slots(), bridge.admission.held_bytes()), (4, 4, 20));
+    assert_eq!(bridge.backlog.waiting(Class::Interactive), 4 * MS);
+    let mut left = order(&bridge);
+    left.sort_unstable();
+    assert_eq!(left, [2, 3, 7, 9], "and all others are run");
+}
+
+/// Whoever is gone does not make room for another beside its work.
+#[test]
+fn what_runs_for_nobody_keeps_its_slot_and_its_memory_until_it_ends() {
+    let bridge = bridge();
+    let settings = settings();
+    let needs = |id| Wanted { estimate: Estimate { work_bytes: 768, ..COSTLESS }, ..wanted(1, id, MS) };
+    let (batch_1, pending_1, stops) = batch(&bridge, &settings, &[needs(1)]);
+    let (batch_2, pending_2, _) = batch(&bridge, &settings, &[needs(2)]);
+    bridge.submit(batch_1);
+    bridge.submit(batch_2);
+    let mut n_run = 0;
+    assert!(bridge.places.claim());
+    bridge.activation(
+        |mut batch| {
+            n_run += 1;
+            let job = batch.next().unwrap();
+            assert!(job.stop.start());
+            if n_run == 1 {
+                stops[0].raise();
+                assert_eq!((bridge.admission.slots(), bridge.budget.work_bytes()), (2, 768));
+                assert!(bridge.places.claim(), "the other worker");
+                bridge.activation(|_| panic!("there is no memory for another"), || {});
+                assert_eq!(bridge.admission.enter(2).map(drop), Err(Refusal::Slots { limit: 2 }));
+            }
+            batch.answer(done(job));
+            drop(batch);
+            MS
+        },
+        || {},
+    );
+    drop((pending_1, pending_2));
+    assert_eq!((n_run, bridge.admission.slots(), bridge.budget.work_bytes()), (2, 0, 0));
 }
 
 #[test]

@@ -227,6 +227,10 @@ impl Session {
                 self.held.push(Held { until, waiting });
             }
             None => {
+                // It comes to the queue now, whatever that was like when its head was read.
+                if let Err(failure) = self.world.released(&waiting, self.client(), turn.now) {
+                    return self.answer_if_open(waiting.id(), &failure);
+                }
                 let Waiting { settings, class, request, .. } = *waiting;
                 self.enqueue(turn, Some(&settings), class, request);
             }

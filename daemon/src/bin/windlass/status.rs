@@ -112,7 +112,9 @@ fn workers(status: &Value) -> String {
         let (operation, time, client) = match running["operation"].as_str() {
             Some(_) => {
                 let time = Duration::from_millis(running["for_ms"].as_u64().unwrap_or(0));
-                (plain(&running["operation"]), readable(time), plain(&running["client"]))
+                // A daemon of before says the number of a connection alone.
+                let client = running.get("client_name").unwrap_or(&running["client"]);
+                (plain(&running["operation"]), readable(time), plain(client))
             }
             None => (NOTHING.into(), NOTHING.into(), NOTHING.into()),
         };
@@ -243,7 +245,7 @@ mod tests {
             "connections": { "open": 1, "max": 100, "accepted": 7,
                              "doors": { "tcp": { "open": 1 }, "http": { "open": 0 } } },
             "workers": [
-                { "name": "windlass-cpu-0", "running": { "operation": "spin", "for_ms": 1500, "client": "connection 3" },
+                { "name": "windlass-cpu-0", "running": { "operation": "spin", "for_ms": 1500, "client": 3, "client_name": "connection 3" },
                   "busy_seconds": 3.25, "jobs": { "spin": 1, "hash": 11 } },
                 { "name": "windlass-cpu-1", "running": null, "busy_seconds": 0.0, "jobs": {} },
             ],

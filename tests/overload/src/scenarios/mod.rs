@@ -5,6 +5,7 @@ pub(crate) mod fairness;
 pub(crate) mod goodput;
 pub(crate) mod leaving;
 pub(crate) mod memory;
+mod retry;
 pub(crate) mod waste;
 
 use std::time::Duration;
@@ -84,9 +85,20 @@ impl Work {
 
     /// An open loop of independent requests, dealt out over some connections.
     pub(crate) fn offered(&self, per_second: f64, time: Duration, deadline: Duration) -> Vec<Lane> {
+        self.offered_over(CONNECTIONS, per_second, time, deadline)
+    }
+
+    /// The same over so many connections.
+    pub(crate) fn offered_over(
+        &self,
+        connections: usize,
+        per_second: f64,
+        time: Duration,
+        deadline: Duration,
+    ) -> Vec<Lane> {
         let all = arrivals::poisson(per_second, time, &mut Rng::with_seed(SEED));
         let lane =
             |arrivals| Lane { tag: "offered", request: self.request(deadline), pace: Pace::Open(arrivals) };
-        arrivals::deal(&all, CONNECTIONS).into_iter().map(lane).collect()
+        arrivals::deal(&all, connections).into_iter().map(lane).collect()
     }
 }

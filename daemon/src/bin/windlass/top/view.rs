@@ -117,7 +117,9 @@ fn workers(frame: &mut Frame<'_>, area: Rect, past: &Past, status: &Value) {
             let doing = match worker["running"]["operation"].as_str() {
                 Some(operation) => {
                     let time = Duration::from_millis(worker["running"]["for_ms"].as_u64().unwrap_or(0));
-                    Span::from(format!("{operation} for {}", readable(time)))
+                    let client = worker["running"].get("client_name");
+                    let client = client.map(|client| format!(", {}", plain(client))).unwrap_or_default();
+                    Span::from(format!("{operation} for {}{client}", readable(time)))
                 }
                 None => Span::from("idle").dim(),
             };
@@ -186,13 +188,16 @@ mod tests {
         let mut past = Past::default();
         past.add(serde_json::json!({
             "server": "windlassd\u{1b}[2J", "state": "draining", "state_left_seconds": 12.0, "uptime_seconds": 61.0,
-            "workers": [{"name": "windlass-cpu-0", "running": {"operation": "spin", "for_ms": 1500}}],
+            "workers": [{"name": "windlass-cpu-0", "running": {"operation": "spin", "for_ms": 1500,
+                "client_name": "uid 1000"}}],
             "queue": {"waiting": 3, "capacity": 10}, "refusals": {"Overloaded": 7}, "requests": {"spin": {"done": 4}},
         }));
         let address: Address = "tcp://127.0.0.1:1".parse().unwrap();
         terminal.draw(|frame| draw(frame, &address, &past)).unwrap();
         let text: String = terminal.backend().buffer().content().iter().map(|cell| cell.symbol()).collect();
-        for words in ["draining", "12 s left", "spin for 1.50 s", "3 of 10", "Overloaded 7", "1 of 1 busy"] {
+        for words in
+            ["draining", "12 s left", "spin for 1.50 s, uid 1000", "3 of 10", "Overloaded 7", "1 of 1 busy"]
+        {
             assert!(text.contains(words), "{words}: {text}");
         }
         assert!(!text.contains('\u{1b}'));
