@@ -24,7 +24,7 @@ impl<T> Few<T> {
         self.first.is_none() && self.others.is_empty()
     }
 
-    /// Adds an element. The second one makes room for `others` in all.
+    /// Adds an element. The second one makes room for `others` in all, itself included.
     pub(super) fn push(&mut self, element: T, others: usize) {
         if self.is_empty() {
             self.first = Some(element);

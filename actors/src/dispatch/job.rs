@@ -360,8 +360,8 @@ impl Batch {
     pub(crate) fn answer(&mut self, answer: Answer) {
         debug_assert_eq!(self.current, Some(answer.id), "the answer of the job taken last");
         self.current = None;
-        let others = self.jobs.len();
-        self.answers.push(answer, others.max(1));
+        let with_this = self.jobs.len() + 1;
+        self.answers.push(answer, with_this);
     }
 
     /// Sends the answers there are; those of the jobs that are left will come by a reply of their own.
@@ -401,7 +401,7 @@ impl Batch {
     fn fail_rest(&mut self, failure: &Failure) {
         let Content { jobs, answers, .. } = &mut *self.0;
         while let Some(job) = jobs.pop() {
-            answers.push(job.answer(failure.clone()), jobs.len().max(1));
+            answers.push(job.answer(failure.clone()), jobs.len() + 1);
         }
     }
 

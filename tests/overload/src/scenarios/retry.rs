@@ -26,9 +26,9 @@ const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// Probes are told from what is under way on the same connection by this.
 const PROBE_SLOT: u16 = u16::MAX;
 
-/// Connections of those who come by a new one each time: so many that hardly any has asked lately. Who has more under
-/// way waits for longer than a stranger does, and is told so.
-const STRANGERS: usize = 4000;
+/// Most connections of those who come by a new one each time. One for each request where that is not more: who has
+/// something under way on its connection waits for longer than a stranger does, and is told so.
+const STRANGERS_MAX: u16 = 16_000;
 
 /// Light clients beside an importer, and what each of them asks for per second.
 const LIGHT_CLIENTS: u8 = 10;
@@ -78,7 +78,12 @@ impl Case {
         };
         match self {
             Self::OneAddress | Self::Equal => work.offered(per_second, time, DEADLINE),
-            Self::Strangers => work.offered_over(STRANGERS, per_second, time, DEADLINE),
+            Self::Strangers => {
+                let one_each = per_second * time.as_secs_f64();
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded")]
+                let strangers = one_each.min(f64::from(STRANGERS_MAX)) as usize;
+                work.offered_over(strangers, per_second, time, DEADLINE)
+            }
             Self::Importer => {
                 let importer = work.offered_over(1, per_second, time, DEADLINE);
                 importer.into_iter().chain((0..LIGHT_CLIENTS).map(light)).collect()
