@@ -175,7 +175,7 @@ async fn most_calls_land_on_the_free_one_of_two_daemons_and_none_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_of_one_of_two_daemons_costs_no_call() {
-    let [leaving, staying] = [(); 2].map(|()| Daemon::start(&[("queue.max_wait", "1m")]));
+    let [leaving, staying] = [(); 2].map(|()| Daemon::start(&[]));
     let client = Client::connect(both(address(&leaving), address(&staying)), options()).await.unwrap();
     let echo = |number: u64| Request::new("echo").body(number.to_le_bytes().to_vec());
     let mut warm = 0;
