@@ -192,8 +192,11 @@ fn when_the_drain_is_over_what_is_left_is_told_so() {
     daemon.wait_for_status("all three are here", |status| status["in_flight"] == 3);
     let begun_at = Instant::now();
     daemon.signal(Signal::TERM);
-    for (mut http, retry_safe) in [(running, false), (held, true), (arriving, true)] {
-        let answer = http.answer().unwrap_or_else(|| panic!("no answer, where retry_safe is {retry_safe}"));
+    for (which, (mut http, retry_safe)) in
+        [(running, false), (held, true), (arriving, true)].into_iter().enumerate()
+    {
+        let answer =
+            http.answer().unwrap_or_else(|| panic!("no answer to {which}, where retry_safe is {retry_safe}"));
         let problem = answer.problem();
         assert_eq!((answer.status, problem["code"].as_u64()), (503, Some(31)), "{problem}");
         assert_eq!(problem["retry_safe"], retry_safe, "{problem}");
