@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use super::super::alarm::poll_timer;
 use super::{Broken, Connection};
 
 /// What a peer has to send or take within a timeout to count as making progress, unless it is less that is missing.
@@ -65,7 +66,7 @@ impl Connection {
             timer.as_mut().reset(due.into());
             *armed = None;
         }
-        if armed.is_none() && timer.as_mut().poll(context).is_ready() {
+        if armed.is_none() && poll_timer(timer.as_mut(), context).is_ready() {
             return self.expire_if(due);
         }
         let idle = self.world.settings.load().timeouts.idle.as_millis();
