@@ -272,7 +272,6 @@ impl HeldBytes {
         other.bytes = 0;
     }
 
-    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

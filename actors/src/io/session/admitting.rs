@@ -9,7 +9,7 @@ use windlass_protocol::{DecodeError, FLAG_MORE, FailureCode, Prefix, Subject};
 use zeroize::Zeroizing;
 
 use super::known::{Read, Terms, Wanted};
-use super::turn::{Filling, Like};
+use super::turn::{Decided, Filling, Like};
 use super::{Session, Stage, Turn};
 use crate::dispatch::{Admitted, Batch, Class, Failure};
 use crate::io::admit::{Arrival, Ask, Foresight, Granted, Task, Waiting};
@@ -56,6 +56,11 @@ impl Session {
             }
             Stage::Leaving(_) | Stage::Gone => return Verdict::Skip,
         }
+        if let Some(body) = body
+            && self.work_like_the_last(turn, prefix, header, body)
+        {
+            return Verdict::Taken;
+        }
         let (wanted, terms) = match self.read(turn, header, u64::from(prefix.body_len)) {
             Ok(read) => read,
             Err(error) => {
@@ -76,13 +81,10 @@ impl Session {
             ));
             return Verdict::Skip;
         }
-        self.last_id = prefix.id;
-        self.totals.requests += 1;
-        self.totals.bytes_in += u64::from(prefix.body_len);
-        turn.bytes_in += u64::from(prefix.body_len);
+        let (asked, task) = wanted;
+        self.count_read(turn, prefix, asked);
         let body_bytes = u64::from(prefix.body_len);
         let arrival = if body.is_some() { Arrival::Here(body_bytes) } else { Arrival::Coming(body_bytes) };
-        let (asked, task) = wanted;
         let granted = match self.stage {
             Stage::Draining => Err(Failure::draining()),
             _ => task.and_then(|task| self.admit(turn, prefix, task, &terms, arrival)),
@@ -92,7 +94,6 @@ impl Session {
             Err(failure) => {
                 // Nobody knows what a body is that nobody takes.
                 self.secret_read = true;
-                self.count_read(turn, asked);
                 self.answer_failure(prefix.id, asked, &failure);
                 if body.is_none() && body_bytes > SKIP_BYTES_MAX {
                     self.leave_quietly(failure.code.number());
@@ -100,18 +101,65 @@ impl Session {
                 return Verdict::Skip;
             }
         };
-        self.count_read(turn, asked);
         self.inflight.insert(prefix.id, asked);
         match body {
             Some(body) => {
+                let decided = granted.hold.is_none().then_some(Decided {
+                    class: granted.class,
+                    deadline: granted.request.deadline,
+                    held_bytes: granted.request.held.bytes(),
+                });
                 self.body(turn, granted, body);
+                let is_last =
+                    turn.filling.soon_enough.is_some() && turn.known.same(header, body_bytes).is_some();
+                turn.filling.decided = decided.filter(|_| is_last);
                 Verdict::Taken
             }
             None => Verdict::Awaited(Box::new(granted.keep(Arc::clone(&turn.settings)))),
         }
     }
 
-    fn count_read(&self, turn: &mut Turn, asked: Asked) {
+    /// A request whose head is that of the one before: what was decided for that one need not be decided again. Whether
+    /// it was taken; if not, it is for [`Session::work`] to say why.
+    fn work_like_the_last(&mut self, turn: &mut Turn, prefix: Prefix, header: &[u8], body: &[u8]) -> bool {
+        let Some(decided) = turn.filling.decided.take() else { return false };
+        let settings = &turn.settings;
+        let body_bytes = u64::from(prefix.body_len);
+        let Some((asked, task)) = turn.known.same(header, body_bytes) else { return false };
+        let in_flight_max = settings.limits.in_flight_per_connection.get();
+        if !matches!(self.stage, Stage::Open)
+            || prefix.flags != 0
+            || prefix.id <= self.last_id
+            || self.inflight.len() >= in_flight_max as usize
+        {
+            return false;
+        }
+        let admission = &self.world.workers.bridge.admission;
+        let Ok(held) = admission.hold(decided.held_bytes, settings.queue.memory_bytes_max) else {
+            return false;
+        };
+        let request = Admitted {
+            id: prefix.id,
+            entry: task.entry,
+            arguments: task.arguments.clone(),
+            input: Input::Shared(Bytes::copy_from_slice(body)),
+            deadline: decided.deadline,
+            cost: task.cost,
+            held,
+        };
+        turn.filling.decided = Some(decided);
+        self.count_read(turn, prefix, asked);
+        self.inflight.insert(prefix.id, asked);
+        self.enqueue(turn, None, decided.class, request);
+        true
+    }
+
+    fn count_read(&mut self, turn: &mut Turn, prefix: Prefix, asked: Asked) {
+        let body_bytes = u64::from(prefix.body_len);
+        self.last_id = prefix.id;
+        self.totals.requests += 1;
+        self.totals.bytes_in += body_bytes;
+        turn.bytes_in += body_bytes;
         if let Some((asked, n)) = turn.read.add(asked) {
             self.world.metrics.requests_read(asked, n);
         }
@@ -323,6 +371,7 @@ impl Session {
             self.replies.expect(replies);
             self.world.workers.submit(batch);
             filling.soon_enough = None;
+            filling.decided = None;
         }
     }
 }

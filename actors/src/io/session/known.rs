@@ -110,6 +110,13 @@ impl Known {
         Ok(Some(((last.asked, Ok(last.task.clone())), terms)))
     }
 
+    /// The same where the header is that of the last request to its last byte, which costs nothing more to ask.
+    pub(super) fn same(&self, header: &[u8], body_bytes: u64) -> Option<(Asked, &Task)> {
+        let last = self.last.as_ref()?;
+        let is_same = last.body_bytes == body_bytes && header == &last.header[..last.header_len];
+        is_same.then_some((last.asked, &last.task))
+    }
+
     /// Keeps what a header was found to ask for.
     pub(super) fn note(&mut self, header: &[u8], read: Read<'_>) {
         let mut kept = [0; HEADER_BYTES_MAX];

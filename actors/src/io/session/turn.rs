@@ -35,6 +35,16 @@ pub(super) struct Filling {
     pub(super) batch: Option<(Batch, PendingReplies)>,
     /// A request that was found soon enough since the last was sent.
     pub(super) soon_enough: Option<Like>,
+    /// Of the request before, if it is in the batch and its head is the one that is known.
+    pub(super) decided: Option<Decided>,
+}
+
+/// What was decided of a request from its head and the time of its turn alone, and so for all that have the same.
+#[derive(Clone, Copy)]
+pub(super) struct Decided {
+    pub(super) class: Class,
+    pub(super) deadline: Instant,
+    pub(super) held_bytes: u64,
 }
 
 /// What decides how long a request of a connection would wait, besides what waits already.
