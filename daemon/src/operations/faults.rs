@@ -13,55 +13,42 @@ use super::SMALL_STRETCH;
 /// The most that `fault-stuck` can be asked to be stuck.
 const STUCK_MAX: Duration = Duration::from_secs(24 * 3600);
 
-struct FaultPanic {
+/// What a fault does when it is run.
+type Deed = fn(&Arguments, &mut JobContext<'_>) -> Result<(), OperationError>;
+
+struct Fault {
     declaration: Declaration,
+    deed: Deed,
 }
 
-struct FaultStuck {
-    declaration: Declaration,
-}
-
-struct FaultSlow {
-    declaration: Declaration,
+fn declaration(
+    name: &'static str,
+    about: &'static str,
+    parameters: Vec<Parameter>,
+    stretch_max: Duration,
+) -> Declaration {
+    Declaration {
+        name,
+        about,
+        parameters,
+        limits: Vec::new(),
+        result: Resultant::Text,
+        secrecy: Secrecy::Open,
+        pure: true,
+        stretch_max,
+    }
 }
 
 pub(super) fn panic_declaration() -> Declaration {
-    Declaration {
-        name: "fault-panic",
-        about: "panics",
-        parameters: Vec::new(),
-        limits: Vec::new(),
-        result: Resultant::Text,
-        secrecy: Secrecy::Open,
-        pure: true,
-        stretch_max: SMALL_STRETCH,
-    }
+    declaration("fault-panic", "panics", Vec::new(), SMALL_STRETCH)
 }
 
 pub(super) fn stuck_declaration() -> Declaration {
-    Declaration {
-        name: "fault-stuck",
-        about: "never looks at its stop flag",
-        parameters: vec![how_long()],
-        limits: Vec::new(),
-        result: Resultant::Text,
-        secrecy: Secrecy::Open,
-        pure: true,
-        stretch_max: STUCK_MAX,
-    }
+    declaration("fault-stuck", "never looks at its stop flag", vec![how_long()], STUCK_MAX)
 }
 
 pub(super) fn slow_declaration() -> Declaration {
-    Declaration {
-        name: "fault-slow",
-        about: "takes far longer than it says",
-        parameters: vec![how_long()],
-        limits: Vec::new(),
-        result: Resultant::Text,
-        secrecy: Secrecy::Open,
-        pure: true,
-        stretch_max: SMALL_STRETCH,
-    }
+    declaration("fault-slow", "takes far longer than it says", vec![how_long()], SMALL_STRETCH)
 }
 
 fn how_long() -> Parameter {
@@ -74,6 +61,10 @@ fn how_long() -> Parameter {
     }
 }
 
+fn time(arguments: &Arguments) -> Duration {
+    arguments.duration("for").expect("the parameter has a default")
+}
+
 /// Waits for a signal that nobody gives.
 fn wait(time: Duration) {
     let never = Mutex::new(());
@@ -82,67 +73,35 @@ fn wait(time: Duration) {
 }
 
 pub(super) fn build_panic(declaration: Declaration) -> Arc<dyn Operation> {
-    Arc::new(FaultPanic { declaration })
+    let deed: Deed = |_, _| panic!("fault-panic was called");
+    Arc::new(Fault { declaration, deed })
 }
 
 pub(super) fn build_stuck(declaration: Declaration) -> Arc<dyn Operation> {
-    Arc::new(FaultStuck { declaration })
+    // Stuck like a job behind a lock, without heating the room.
+    let deed: Deed = |arguments, _| {
+        wait(time(arguments));
+        Ok(())
+    };
+    Arc::new(Fault { declaration, deed })
 }
 
 pub(super) fn build_slow(declaration: Declaration) -> Arc<dyn Operation> {
-    Arc::new(FaultSlow { declaration })
+    let deed: Deed = |arguments, context| {
+        context.stop.repeat_for(time(arguments), || wait(Duration::from_millis(1)))?;
+        Ok(())
+    };
+    Arc::new(Fault { declaration, deed })
 }
 
-/// What a harmless operation would say; being wrong is the point.
-const ESTIMATE: Estimate = Estimate { cpu: Duration::from_micros(10), output_bytes: 0, work_bytes: 0 };
-
-impl Operation for FaultPanic {
+impl Operation for Fault {
     fn declaration(&self) -> &Declaration {
         &self.declaration
     }
 
+    /// What a harmless operation would say; being wrong is the point.
     fn estimate(&self, _arguments: &Arguments, _input_bytes: u64) -> Result<Estimate, OperationError> {
-        Ok(ESTIMATE)
-    }
-
-    fn run(
-        &self,
-        _arguments: &Arguments,
-        _input: &mut Input,
-        _context: &mut JobContext<'_>,
-    ) -> Result<Output, OperationError> {
-        panic!("fault-panic was called")
-    }
-}
-
-impl Operation for FaultStuck {
-    fn declaration(&self) -> &Declaration {
-        &self.declaration
-    }
-
-    fn estimate(&self, _arguments: &Arguments, _input_bytes: u64) -> Result<Estimate, OperationError> {
-        Ok(ESTIMATE)
-    }
-
-    /// Stuck like a job behind a lock, without heating the room.
-    fn run(
-        &self,
-        arguments: &Arguments,
-        _input: &mut Input,
-        _context: &mut JobContext<'_>,
-    ) -> Result<Output, OperationError> {
-        wait(arguments.duration("for").expect("the parameter has a default"));
-        Ok(Output::from(&b""[..]))
-    }
-}
-
-impl Operation for FaultSlow {
-    fn declaration(&self) -> &Declaration {
-        &self.declaration
-    }
-
-    fn estimate(&self, _arguments: &Arguments, _input_bytes: u64) -> Result<Estimate, OperationError> {
-        Ok(ESTIMATE)
+        Ok(Estimate { cpu: Duration::from_micros(10), output_bytes: 0, work_bytes: 0 })
     }
 
     fn run(
@@ -151,8 +110,7 @@ impl Operation for FaultSlow {
         _input: &mut Input,
         context: &mut JobContext<'_>,
     ) -> Result<Output, OperationError> {
-        let time = arguments.duration("for").expect("the parameter has a default");
-        context.stop.repeat_for(time, || wait(Duration::from_millis(1)))?;
+        (self.deed)(arguments, context)?;
         Ok(Output::from(&b""[..]))
     }
 }
