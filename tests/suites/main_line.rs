@@ -1,7 +1,7 @@
 //! A request in, work on the CPU pool, the answer out, SIGTERM drained.
 
 use windlass_protocol::{FailureCode, Header, Kind, Reply};
-use windlass_tests::{Daemon, eventually, raw};
+use windlass_tests::{Daemon, raw};
 
 #[test]
 fn a_request_goes_through_a_worker_and_comes_back() {
@@ -119,13 +119,17 @@ fn a_priority_of_a_later_version_is_read_as_batch() {
     let daemon = Daemon::start(&[("cpu.threads", "1")]);
     let mut connection = raw::Raw::open(daemon.host_port());
     // The only worker is busy with batch work; then comes more of it, and last an interactive request.
-    connection.send(&raw::work_of(1, 1, "spin", &[("for", "200ms")]));
-    eventually("the worker is busy", || {
-        (daemon.status()["workers"][0]["running"]["operation"] == "spin").then_some(())
-    });
+    connection.send(&raw::work_of(1, 1, "spin", &[("for", "60s")]));
+    daemon.wait_until_running("spin", 1);
     connection.send(&[raw::work_of(200, 2, "echo", &[]), raw::work_of(0, 3, "echo", &[])].concat());
-    let replies: Vec<raw::Frame> = (0..3).map(|_| connection.frame().unwrap()).collect();
-    assert_eq!(replies.iter().map(|reply| reply.id).collect::<Vec<_>>(), [1, 3, 2]);
+    daemon.wait_for_status("both wait", |status| status["queue"]["waiting"] == 2);
+    connection.send(&raw::cancel(1));
+    assert_eq!(connection.frame().unwrap().id, 1);
+    let replies = [3, 2].map(|id| {
+        let reply = connection.frame().unwrap();
+        assert_eq!(reply.id, id);
+        reply
+    });
     let load = |frame: &raw::Frame| Reply::decode(&frame.header).unwrap().load;
     assert!(replies.iter().all(|reply| load(reply) <= 100));
 }
