@@ -1,10 +1,11 @@
 //! Requests that come together and are alike: each has the answer that it would have had alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use windlass_protocol::{
-    Extensions, FLAG_MORE, FailureCode, Kind, PRIORITY_BATCH, PRIORITY_INTERACTIVE, Work, append_frame,
+    Extensions, FLAG_MORE, FailureCode, Header, Kind, PRIORITY_BATCH, PRIORITY_INTERACTIVE, Reply, Work,
+    append_frame,
 };
 use windlass_tests::raw::{self, Frame, Raw};
 use windlass_tests::{Daemon, Gate};
@@ -115,9 +116,8 @@ fn as_many_of_a_write_as_there_is_memory_for_are_taken() {
     let held = daemon.status()["queue"]["held_bytes"].as_u64().unwrap();
     assert!(held <= 64 * 1024, "{held} bytes are held");
     gate.release();
-    for id in 1..=14 {
-        assert_eq!(connection.frame().unwrap().id, id);
-    }
+    let answered: BTreeSet<u64> = (1..=14).map(|_| connection.frame().unwrap().id).collect();
+    assert_eq!(answered, (1..=14).collect());
 }
 
 /// W-31
@@ -138,16 +138,26 @@ fn an_id_that_does_not_increase_ends_the_connection_however_alike_the_requests_a
     }
 }
 
-/// Sends frames on a connection, in one write or so that each is read by itself.
-fn send(connection: &mut Raw, frames: &[Vec<u8>], together: bool) {
-    if together {
-        return connection.send(&frames.concat());
+/// How frames are sent.
+#[derive(Clone, Copy, Debug)]
+enum Sent {
+    InOneWrite,
+    /// So that each is read by itself.
+    Apart,
+}
+
+/// Sends frames; gives back what was answered before the last of them was read.
+fn send(connection: &mut Raw, frames: &[Vec<u8>], how: Sent) -> Vec<Frame> {
+    let mut read = Vec::new();
+    let writes = match how {
+        Sent::InOneWrite => vec![frames.concat()],
+        Sent::Apart => frames.to_vec(),
+    };
+    for bytes in writes {
+        connection.send(&[bytes, raw::ping(1, b"")].concat());
+        read.extend(std::iter::from_fn(|| connection.frame().filter(|frame| frame.kind != Kind::Pong)));
     }
-    for frame in frames {
-        connection.send(frame);
-        connection.send(&raw::ping(1, b""));
-        while connection.frame().expect("a Pong").kind != Kind::Pong {}
-    }
+    read
 }
 
 /// A request with so much besides that nobody keeps its header.
@@ -175,12 +185,12 @@ fn requests_of_one_write_hold_as_much_as_those_of_a_write_each() {
         raw::work(3, "echo", &[], b"one"),
         raw::work(4, "echo", &[], b"one"),
     ];
-    let held = [true, false].map(|together| {
+    let held = [Sent::InOneWrite, Sent::Apart].map(|how| {
         let daemon = Daemon::start(&[("cpu.threads", "1")]);
         let _gate = Gate::hold(&daemon);
         let before = daemon.status()["queue"]["held_bytes"].as_u64().unwrap();
         let mut connection = Raw::open(daemon.host_port());
-        send(&mut connection, &frames, together);
+        assert_eq!(send(&mut connection, &frames, how), []);
         let status = daemon.wait_for_status("all of them wait", |status| status["queue"]["waiting"] == 4);
         status["queue"]["held_bytes"].as_u64().unwrap() - before
     });
@@ -190,12 +200,50 @@ fn requests_of_one_write_hold_as_much_as_those_of_a_write_each() {
 /// Each waits for those before it, although they ask for the same.
 #[test]
 fn requests_of_one_write_are_refused_for_their_wait_like_those_of_a_write_each() {
-    let spin = |id| raw::work_within(id, "spin", &[("for", "2s")], Some(5000), b"");
+    let spin = |id| raw::work_within(id, "spin", &[("for", "10s")], Some(25_000), b"");
     let frames: Vec<Vec<u8>> = (1..=6).map(spin).collect();
-    for together in [true, false] {
+    let refused = [Sent::InOneWrite, Sent::Apart].map(|how| {
         let daemon = Daemon::start(&[("cpu.threads", "1")]);
         let mut connection = Raw::open(daemon.host_port());
-        send(&mut connection, &frames, together);
-        daemon.wait_for_status("the others are refused", |status| status["in_flight"] == 2);
+        let refused = send(&mut connection, &frames, how);
+        assert!(!refused.is_empty());
+        refused.iter().map(|frame| (frame.id, said(frame))).collect::<Vec<_>>()
+    });
+    assert_eq!(refused[0], refused[1]);
+}
+
+#[test]
+fn requests_of_one_write_have_the_deadline_that_each_of_them_gives() {
+    let daemon = Daemon::start_faulty(&[("cpu.threads", "1")]);
+    let _gate = Gate::hold_unforeseen(&daemon);
+    let mut connection = Raw::open(daemon.host_port());
+    let frames: Vec<Vec<u8>> = (1..=3).map(|id| raw::work_within(id, "echo", &[], Some(200), b"")).collect();
+    connection.send(&frames.concat());
+    for id in 1..=3 {
+        let expired = connection.frame().unwrap();
+        assert_eq!((expired.id, expired.failure().unwrap().0), (id, FailureCode::DEADLINE_EXCEEDED));
     }
+}
+
+#[test]
+fn requests_of_one_write_have_the_priority_that_each_of_them_gives() {
+    let daemon = Daemon::start(&[("cpu.threads", "1")]);
+    // Batch work, so that this class has had its share.
+    let mut occupant = Raw::open(daemon.host_port());
+    occupant.send(&raw::work_of(PRIORITY_BATCH, 1, "spin", &[("for", "60s")]));
+    daemon.wait_until_running("spin", 1);
+    let mut connection = Raw::open(daemon.host_port());
+    let classes = [(1, PRIORITY_BATCH), (4, PRIORITY_INTERACTIVE)];
+    let of_class = |(from, priority)| (from..from + 3).map(move |id| raw::work_of(priority, id, "echo", &[]));
+    let frames: Vec<Vec<u8>> = classes.into_iter().flat_map(of_class).collect();
+    assert_eq!(send(&mut connection, &frames, Sent::InOneWrite), []);
+    occupant.send(&raw::cancel(1));
+    let waited: BTreeMap<u64, u64> = (1..=6)
+        .map(|_| connection.frame().unwrap())
+        .map(|frame| (frame.id, Reply::decode(&frame.header).unwrap().queue_time))
+        .collect();
+    assert!(
+        waited.range(..4).map(|one| one.1).min() > waited.range(4..).map(|one| one.1).max(),
+        "{waited:?}"
+    );
 }

@@ -1,5 +1,7 @@
 //! HTTP from people who mean harm: a proper refusal, and nothing else harmed.
 
+use std::time::{Duration, Instant};
+
 use windlass_tests::http::{Http, ask, request};
 use windlass_tests::{Daemon, Gate};
 
@@ -183,4 +185,22 @@ fn a_client_that_does_not_read_is_left_and_holds_nothing() {
     http.send(&request("POST /v1/call/echo", &vec![1; 20_000_000]));
     daemon.wait_for_log("the client does not read its answers");
     assert_unharmed(&daemon);
+}
+
+/// It has been idle for too long when it has not taken its last answer yet.
+#[test]
+fn a_client_that_is_told_goodbye_while_it_does_not_read_keeps_nobody_waiting() {
+    let daemon = Daemon::start(&[("io.threads", "1"), ("timeouts.idle", "300ms"), ("timeouts.write", "10s")]);
+    let mut deaf = Http::connect(daemon.http());
+    deaf.send(&request("POST /v1/call/echo", &vec![1; 20_000_000]));
+    daemon.wait_for_status("its answer is made", |status| status["operations"]["echo"]["done"] == 1);
+    let made_at = Instant::now();
+    // The goodbye comes when it has been idle for so long, and then it is given a moment to leave.
+    while made_at.elapsed() < Duration::from_secs(2) {
+        let asked_at = Instant::now();
+        assert_eq!(ask(daemon.http(), "POST /v1/call/hash", b"abc").status, 200);
+        assert!(asked_at.elapsed() < Duration::from_secs(5), "another one was not served meanwhile");
+    }
+    assert_eq!(deaf.answer().unwrap().body.len(), 20_000_000);
+    assert!(deaf.ends());
 }

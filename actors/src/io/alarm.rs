@@ -171,7 +171,7 @@ mod tests {
     }
 
     impl Rings {
-        fn rings(&self) -> usize {
+        fn count(&self) -> usize {
             self.0.load(Ordering::Relaxed)
         }
     }
@@ -181,21 +181,21 @@ mod tests {
         let (sender, phases) = watch::channel(Phase::Serving);
         let mut alarm = Alarm::new(phases);
         let (first, second) = (Arc::new(Rings::default()), Arc::new(Rings::default()));
-        let wakers = [&first, &second].map(|bell| Waker::from(Arc::clone(bell)));
+        let wakers = [&first, &second].map(|rings| Waker::from(Arc::clone(rings)));
         for waker in [&wakers[0], &wakers[1], &wakers[1]] {
             assert!(alarm.poll_phase(&mut Context::from_waker(waker), Phase::Draining).is_pending());
         }
         sender.send(Phase::Quiet).unwrap();
-        assert_eq!((first.rings(), second.rings()), (0, 1));
+        assert_eq!((first.count(), second.count()), (0, 1));
         let mut context = Context::from_waker(&wakers[1]);
         assert!(alarm.poll_phase(&mut context, Phase::Draining).is_pending());
         sender.send(Phase::Cancelling).unwrap();
-        assert_eq!(second.rings(), 2);
+        assert_eq!(second.count(), 2);
         assert!(alarm.poll_phase(&mut context, Phase::Draining).is_ready());
         assert!(alarm.poll_phase(&mut context, Phase::Cancelling).is_ready());
         assert!(alarm.poll_phase(&mut context, Phase::Over).is_pending());
         sender.send(Phase::Over).unwrap();
-        assert_eq!(second.rings(), 3);
+        assert_eq!(second.count(), 3);
         assert!(alarm.poll_phase(&mut context, Phase::Over).is_ready());
     }
 
@@ -203,12 +203,12 @@ mod tests {
     fn a_daemon_that_is_gone_has_come_to_every_phase() {
         let (sender, phases) = watch::channel(Phase::Serving);
         let mut alarm = Alarm::new(phases);
-        let bell = Arc::new(Rings::default());
-        let waker = Waker::from(Arc::clone(&bell));
+        let rings = Arc::new(Rings::default());
+        let waker = Waker::from(Arc::clone(&rings));
         let mut context = Context::from_waker(&waker);
         assert!(alarm.poll_phase(&mut context, Phase::Over).is_pending());
         drop(sender);
-        assert_eq!(bell.rings(), 1);
+        assert_eq!(rings.count(), 1);
         assert!(alarm.poll_phase(&mut context, Phase::Over).is_ready());
     }
 

@@ -23,6 +23,9 @@ use super::wire::{State, Wire};
 /// How often it is looked whether a peer has left where hyper does not see it.
 const LEFT_PERIOD: Duration = Duration::from_millis(100);
 
+/// How often hyper is polled in one turn because of the clock; others come first then.
+const LOOKS_MAX: usize = 8;
+
 /// What is still read of a peer that does not stop sending when the drain begins, bytes.
 const DRAIN_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -105,7 +108,7 @@ impl<'c, C: Conversation> Converse<'c, C> {
         if self.alarm.poll_phase(context, Phase::Draining).is_ready() {
             self.begin_to_drain();
         }
-        loop {
+        for _ in 0..LOOKS_MAX {
             if let Poll::Ready(ended) = self.poll_hyper(context) {
                 return Poll::Ready(Ok(ended));
             }
@@ -128,6 +131,8 @@ impl<'c, C: Conversation> Converse<'c, C> {
                 return Poll::Ready(Err(end));
             }
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll_hyper(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
@@ -175,7 +180,9 @@ impl<'c, C: Conversation> Converse<'c, C> {
         let head = state.head_since.filter(|_| self.version < Version::HTTP_2);
         let read = match (self.said_goodbye, head) {
             _ if state.serving > 0 => None,
-            (Some(since), _) => Some(since.max(state.rested_since) + LINGER),
+            (Some(since), _) if state.rests() => Some(since.max(state.rested_since) + LINGER),
+            // Who still takes the last answer has the time to take it.
+            (Some(_), _) => state.writing.is_none().then(|| Instant::now() + LINGER),
             (None, Some(since)) => Some(since + timeouts.handshake),
             (None, None) => Some(state.rested_since + timeouts.idle),
         };

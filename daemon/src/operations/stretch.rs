@@ -4,7 +4,7 @@
 //! highest levels, costs at their caps. CPU time contains what the machine adds (interrupts, cores that a hypervisor
 //! took away), so of a stretch that seems too long the shortest of several runs counts: between the same looks an
 //! operation does the same each time. What the catalogue promises is of a machine like those that servers are; how much
-//! slower this one is, and whoever shares it makes it, a hash of known cost tells before and after each run.
+//! slower this one is, and whoever shares it makes it, a walk through memory tells before and after each run.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,14 @@ const MIB: usize = 1 << 20;
 /// How often a stretch is measured that seems too long.
 const RUNS_MAX: usize = 5;
 
+/// The walk, in words and in turns, and what it takes on the machine that the estimates are of.
+const WALK: (usize, usize) = (2 << 20, 4);
+const WALK_TAKES: Duration = Duration::from_micros(8300);
+
+/// A machine that is slower than this is no place to measure promises, and its stretches fail.
+const SLOWNESS_MAX: f64 = 4.0;
+
+/// Held by whoever measures: beside each other, they would measure each other.
 static MEASURING: Mutex<()> = Mutex::new(());
 
 fn operation(name: &str) -> std::sync::Arc<dyn Operation> {
@@ -44,27 +52,36 @@ fn text(n: usize) -> Vec<u8> {
     text
 }
 
-/// How many times as long as elsewhere something takes here and now, at least 1: what a hash takes that fills its memory
-/// twice, over what it is estimated at.
+/// How many times as long as on the machine of the estimates something takes here and now, at least 1.
 fn slowness() -> f64 {
-    let operation = operation("password-hash");
-    let given = [("algorithm", "argon2id"), ("memory", "19MiB"), ("iterations", "2")];
-    let arguments = Arguments::check(operation.declaration(), &given).unwrap();
-    let estimate = operation.estimate(&arguments, 8).unwrap().cpu;
-    let took: Duration = stretches(&*operation, &given, b"password".to_vec()).unwrap().iter().sum();
-    took.div_duration_f64(estimate).max(1.0)
+    let begun_at = cpu_time_of_thread();
+    let (words, turns) = WALK;
+    let mut memory = vec![0_u64; words];
+    let mut last = 1_u64;
+    for _ in 0..turns {
+        for word in &mut memory {
+            last = (last ^ *word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            *word = last;
+        }
+    }
+    std::hint::black_box(memory);
+    (cpu_time_of_thread() - begun_at).div_duration_f64(WALK_TAKES).clamp(1.0, SLOWNESS_MAX)
+}
+
+fn cpu_time_of_thread() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap()
 }
 
 #[track_caller]
 fn assert_within_its_stretch(name: &str, parameters: &[(&str, &str)], input: Vec<u8>) {
     let operation = operation(name);
     let (n, promised) = (input.len(), operation.declaration().stretch_max);
-    // One after the other: beside each other they would measure each other.
     let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let run = || {
         let before = slowness();
         let stretches = stretches(&*operation, parameters, input.clone()).unwrap();
-        let slowness = before.max(slowness());
+        let slowness = before.min(slowness());
         stretches.into_iter().map(move |stretch| stretch.div_f64(slowness))
     };
     let mut shortest: Vec<Duration> = run().collect();

@@ -56,8 +56,9 @@ impl Session {
             }
             Stage::Leaving(_) | Stage::Gone => return Verdict::Skip,
         }
-        if let Some(body) = body
-            && self.work_like_the_last(turn, prefix, header, body)
+        if let Some(decided) = turn.filling.decided.take()
+            && let Some(body) = body
+            && self.work_like_the_last(turn, decided, prefix, header, body)
         {
             return Verdict::Taken;
         }
@@ -121,17 +122,20 @@ impl Session {
 
     /// A request whose head is that of the one before: what was decided for that one need not be decided again. Whether
     /// it was taken; if not, it is for [`Session::work`] to say why.
-    fn work_like_the_last(&mut self, turn: &mut Turn, prefix: Prefix, header: &[u8], body: &[u8]) -> bool {
-        let Some(decided) = turn.filling.decided.take() else { return false };
+    fn work_like_the_last(
+        &mut self,
+        turn: &mut Turn,
+        decided: Decided,
+        prefix: Prefix,
+        header: &[u8],
+        body: &[u8],
+    ) -> bool {
+        debug_assert!(matches!(self.stage, Stage::Open), "that one was granted in this turn");
         let settings = &turn.settings;
         let body_bytes = u64::from(prefix.body_len);
         let Some((asked, task)) = turn.known.same(header, body_bytes) else { return false };
         let in_flight_max = settings.limits.in_flight_per_connection.get();
-        if !matches!(self.stage, Stage::Open)
-            || prefix.flags != 0
-            || prefix.id <= self.last_id
-            || self.inflight.len() >= in_flight_max as usize
-        {
+        if prefix.flags != 0 || prefix.id <= self.last_id || self.inflight.len() >= in_flight_max as usize {
             return false;
         }
         let admission = &self.world.workers.bridge.admission;

@@ -35,7 +35,7 @@ pub(super) struct Filling {
     pub(super) batch: Option<(Batch, PendingReplies)>,
     /// A request that was found soon enough since the last was sent.
     pub(super) soon_enough: Option<Like>,
-    /// Of the request before, if it is in the batch and its head is the one that is known.
+    /// Of the request before, if nothing was sent since and its head is the one that is known.
     pub(super) decided: Option<Decided>,
 }
 
