@@ -35,16 +35,6 @@ pub(crate) struct Ask<'a> {
     pub(crate) received_at: Instant,
     /// Requests of the same connection that have no answer yet.
     pub(crate) in_flight: usize,
-    pub(crate) foresight: Foresight,
-}
-
-/// Whether it has to be foreseen how long a request would wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Foresight {
-    /// It is not known.
-    Needed,
-    /// The one before it was found to be soon enough, a moment ago, and is no different from it.
-    AsBefore,
 }
 
 /// Where the body of a request is.
@@ -143,7 +133,7 @@ impl IoWorld {
             Arrival::Coming(_) => admission.hold_arriving(bytes, body_bytes, limit),
         };
         let held = held.map_err(|refusal| self.refused(refusal))?;
-        if hold.is_none() && ask.foresight == Foresight::Needed {
+        if hold.is_none() {
             // Whoever is held comes to the queue later than anybody can foresee now, and is asked then.
             self.soon_enough(&self.prospect(settings, entry, &cost, whose, until))?;
         }

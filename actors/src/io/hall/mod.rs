@@ -20,7 +20,7 @@ use self::answer::Unanswered;
 pub use self::answer::{Answered, Unwritten};
 pub use self::ticket::{Impatience, Ticket};
 use super::IoWorld;
-use super::admit::{Arrival, Ask, Foresight};
+use super::admit::{Arrival, Ask};
 use super::alarm::Alarm;
 use super::census::Resident;
 use super::stream::{Peer, Stream};
@@ -191,7 +191,6 @@ impl Hall {
             },
             received_at: head.received_at,
             in_flight: self.in_flight.load(Ordering::Relaxed),
-            foresight: Foresight::Needed,
         };
         let body_bytes = head.body_bytes.unwrap_or(0);
         let task = self.world.task(&settings, head.operation, head.parameters, body_bytes)?;

@@ -9,10 +9,10 @@ use windlass_protocol::{DecodeError, FLAG_MORE, FailureCode, Prefix, Subject};
 use zeroize::Zeroizing;
 
 use super::known::{Read, Terms, Wanted};
-use super::turn::{Decided, Filling, Like};
+use super::turn::{Decided, Filling};
 use super::{Session, Stage, Turn};
 use crate::dispatch::{Admitted, Batch, Class, Failure};
-use crate::io::admit::{Arrival, Ask, Foresight, Granted, Task, Waiting};
+use crate::io::admit::{Arrival, Ask, Granted, Task, Waiting};
 use crate::io::inbound::Body;
 use crate::io::inflight::{Crossed, Place};
 use crate::operation::{Input, Secrecy};
@@ -105,23 +105,22 @@ impl Session {
         self.inflight.insert(prefix.id, asked);
         match body {
             Some(body) => {
-                let decided = granted.hold.is_none().then_some(Decided {
-                    class: granted.class,
-                    deadline: granted.request.deadline,
-                    held_bytes: granted.request.held.bytes(),
-                });
+                if granted.hold.is_none() && turn.known.same(header, body_bytes).is_some() {
+                    turn.filling.decided = Some(Decided {
+                        class: granted.class,
+                        deadline: granted.request.deadline,
+                        held_bytes: granted.request.held.bytes(),
+                    });
+                }
                 self.body(turn, granted, body);
-                let is_last =
-                    turn.filling.soon_enough.is_some() && turn.known.same(header, body_bytes).is_some();
-                turn.filling.decided = decided.filter(|_| is_last);
                 Verdict::Taken
             }
             None => Verdict::Awaited(Box::new(granted.keep(Arc::clone(&turn.settings)))),
         }
     }
 
-    /// A request whose head is that of the one before: what was decided for that one need not be decided again. Whether
-    /// it was taken; if not, it is for [`Session::work`] to say why.
+    /// A request that asks for the same as the one before, on the same terms: what was decided for that one need not be
+    /// decided again. Whether it was taken; if not, it is for [`Session::work`] to say why.
     fn work_like_the_last(
         &mut self,
         turn: &mut Turn,
@@ -212,9 +211,6 @@ impl Session {
                 "a body in several parts needs feature bit 0, which this daemon does not have".to_owned(),
             );
         }
-        let Task { entry, cost, hold, .. } = task;
-        let like = Like { class: terms.class, entry, cost, deadline: terms.deadline };
-        let as_before = turn.filling.soon_enough == Some(like);
         let ask = Ask {
             id: prefix.id,
             deadline: terms.deadline,
@@ -223,13 +219,8 @@ impl Session {
             body,
             received_at: turn.now,
             in_flight: self.inflight.len(),
-            foresight: if as_before { Foresight::AsBefore } else { Foresight::Needed },
         };
-        let granted = self.world.admit(&turn.settings, task, &ask)?;
-        if hold.is_none() {
-            turn.filling.soon_enough = Some(like);
-        }
-        Ok(granted)
+        self.world.admit(&turn.settings, task, &ask)
     }
 
     /// The memory for the body of a request that is not here yet.
@@ -374,7 +365,6 @@ impl Session {
         if let Some((batch, replies)) = filling.batch.take() {
             self.replies.expect(replies);
             self.world.workers.submit(batch);
-            filling.soon_enough = None;
             filling.decided = None;
         }
     }

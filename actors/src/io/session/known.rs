@@ -110,10 +110,12 @@ impl Known {
         Ok(Some(((last.asked, Ok(last.task.clone())), terms)))
     }
 
-    /// The same where the header is that of the last request to its last byte, which costs nothing more to ask.
+    /// The task of a header and body length that ask for the same as the last on the same terms, if they do.
     pub(super) fn same(&self, header: &[u8], body_bytes: u64) -> Option<(Asked, &Task)> {
-        let last = self.last.as_ref()?;
-        let is_same = last.body_bytes == body_bytes && header == &last.header[..last.header_len];
+        let last = self.last.as_ref().filter(|last| last.body_bytes == body_bytes)?;
+        // What is sent a moment later says so, and nothing else.
+        let is_same = header == &last.header[..last.header_len]
+            || Terms::decode(header.strip_prefix(&last.header[..last.subject_len])?).ok()? == last.terms;
         is_same.then_some((last.asked, &last.task))
     }
 
@@ -231,6 +233,25 @@ mod tests {
         assert!(find(&mut known, &first, 65).unwrap().is_none());
         assert!(find(&mut known, &header("hash", 1, 1000), 64).unwrap().is_none());
         assert!(find(&mut known, b"", 64).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_same_is_what_asks_for_the_same_on_the_same_terms_whenever_it_was_sent() {
+        let mut known = Known::default();
+        let first = header("echo", 1, 1000);
+        assert!(known.same(&first, 64).is_none());
+        note(&mut known, &first, Asked::UNKNOWN, 7);
+        assert_eq!(known.same(&first, 64).unwrap().1.entry, 7);
+        assert_eq!(known.same(&header("echo", u64::MAX, 1000), 64).unwrap().1.entry, 7);
+        for (other, body_bytes) in [
+            (header("echo", 1, 1001), 64),
+            (header("hash", 1, 1000), 64),
+            (first.clone(), 65),
+            (first[..first.len() - 1].to_vec(), 64),
+            ([&first[..], &[0]].concat(), 64),
+        ] {
+            assert!(known.same(&other, body_bytes).is_none(), "{other:?}");
+        }
     }
 
     #[test]

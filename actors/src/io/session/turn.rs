@@ -1,13 +1,13 @@
 //! What one read delivered is taken apart in one turn: under one snapshot, at one time, and counted together.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::Guard;
 
 use super::Session;
 use super::known::Known;
-use crate::dispatch::{Batch, Class, Cost, PendingReplies};
+use crate::dispatch::{Batch, Class, PendingReplies};
 use crate::settings::Settings;
 use crate::telemetry::{Asked, add};
 
@@ -33,27 +33,17 @@ pub(crate) struct Turn {
 pub(super) struct Filling {
     /// The requests that will cross it together, and where their answers will come.
     pub(super) batch: Option<(Batch, PendingReplies)>,
-    /// A request that was found soon enough since the last was sent.
-    pub(super) soon_enough: Option<Like>,
-    /// Of the request before, if nothing was sent since and its head is the one that is known.
+    /// Of the request before, if nothing was sent since and it is the one that is known.
     pub(super) decided: Option<Decided>,
 }
 
-/// What was decided of a request from its head and the time of its turn alone, and so for all that have the same.
+/// What was decided of a request from its head, the time of its turn and what waited then, and so for the next one that
+/// asks for the same on the same terms.
 #[derive(Clone, Copy)]
 pub(super) struct Decided {
     pub(super) class: Class,
     pub(super) deadline: Instant,
     pub(super) held_bytes: u64,
-}
-
-/// What decides how long a request of a connection would wait, besides what waits already.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Like {
-    pub(super) class: Class,
-    pub(super) entry: usize,
-    pub(super) cost: Cost,
-    pub(super) deadline: Option<Duration>,
 }
 
 impl Turn {
