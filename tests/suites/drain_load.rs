@@ -26,6 +26,9 @@ const ANSWERS_MAX: usize = 4000;
 /// How many requests an impolite client sends after it was told to send no more.
 const LATE: u64 = 3;
 
+/// How long the daemon waits for who was told to go, and who has sent something so lately is not idle.
+const LINGER: Duration = Duration::from_millis(250);
+
 /// From the last word of the last connection to the end of the process. The 250 ms that late data may take are within.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
@@ -120,6 +123,7 @@ async fn converse(
     index: usize,
     cases: &[Case],
     manners: Manners,
+    signalled_at: &Cell<Option<Instant>>,
     on_answer: impl Fn(),
 ) -> Session {
     let mut session = Session { sent: PIPELINE, answered: BTreeMap::new(), last_id: u64::MAX };
@@ -129,7 +133,7 @@ async fn converse(
     let mut preface = [0; 8];
     stream.read_exact(&mut preface).await.expect("the daemon's preface");
     assert_eq!(preface, PREFACE);
-    let (mut told, mut hung_up) = (false, false);
+    let (mut told, mut hung_up, mut sent_at) = (false, false, Instant::now());
     while let Some(frame) = frame(&mut stream).await {
         assert_eq!(session.last_id, u64::MAX, "{frame:?} after the last frame");
         let late = match frame.kind {
@@ -157,12 +161,19 @@ async fn converse(
             }
         };
         for _ in 0..late {
-            // Who comes to it later than the daemon lingers finds a closed connection, and what it was told before.
-            if hung_up || stream.write_all(&request(cases, index, session.sent + 1)).await.is_err() {
-                hung_up = true;
+            if hung_up {
                 break;
             }
             session.sent += 1;
+            match stream.write_all(&request(cases, index, session.sent)).await {
+                Ok(()) => sent_at = Instant::now(),
+                Err(error) => {
+                    // Who comes to it late finds a closed connection, and what it was told before.
+                    let is_late = signalled_at.get().is_some_and(|at| at.min(sent_at).elapsed() >= LINGER);
+                    assert!(is_late, "connection {index}: {error}");
+                    hung_up = true;
+                }
+            }
         }
     }
     session
@@ -195,6 +206,11 @@ fn drain_under_load(seed: u64) -> [usize; 3] {
     let cases: Rc<[Case]> = cases(&daemon, &mut rng).into();
     let signal_at = rng.usize(..ANSWERS_MAX);
     let n_answers = Rc::new(Cell::new(0));
+    let signalled_at = Rc::new(Cell::new(None));
+    let terminate = || {
+        signalled_at.set(Some(Instant::now()));
+        daemon.signal(Signal::TERM);
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let sessions = tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut streams = Vec::new();
@@ -202,12 +218,13 @@ fn drain_under_load(seed: u64) -> [usize; 3] {
             streams.push(TcpStream::connect(daemon.host_port()).await.unwrap());
         }
         if signal_at == 0 {
-            daemon.signal(Signal::TERM);
+            terminate();
         }
         let mut sessions = Vec::new();
         let (told, mut telling) = tokio::sync::mpsc::channel::<()>(1);
         for (index, stream) in streams.into_iter().enumerate() {
             let (cases, n_answers, told) = (Rc::clone(&cases), Rc::clone(&n_answers), told.clone());
+            let signalled_at = Rc::clone(&signalled_at);
             let manners = if rng.u8(..4) == 0 { Manners::Impolite } else { Manners::Polite };
             sessions.push(tokio::task::spawn_local(async move {
                 let count = || {
@@ -216,12 +233,12 @@ fn drain_under_load(seed: u64) -> [usize; 3] {
                         told.try_send(()).expect("sent once");
                     }
                 };
-                converse(stream, index, &cases, manners, count).await
+                converse(stream, index, &cases, manners, &signalled_at, count).await
             }));
         }
         drop(told);
         if telling.recv().await.is_some() {
-            daemon.signal(Signal::TERM);
+            terminate();
         }
         let mut ended = Vec::new();
         for session in sessions {
