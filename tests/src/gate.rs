@@ -9,8 +9,8 @@ use crate::{Daemon, eventually};
 /// Longest that a gate can be held, milliseconds.
 const DEADLINE_MS: u64 = 600_000;
 
-/// A `spin`, or something else that takes long, on every worker of a daemon, from a connection of its own. Dropping it frees the workers too, at the
-/// latest when they notice that the connection has ended.
+/// A `spin`, or something else that takes long, on every worker of a daemon, from a connection of its own. Dropping it
+/// frees the workers too, at the latest when they notice that the connection has ended.
 pub struct Gate {
     connection: Raw,
     jobs: u64,

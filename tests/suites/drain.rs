@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use windlass_protocol::{FailureCode, Kind};
 use windlass_tests::raw::{self, Frame, Raw};
-use windlass_tests::{Daemon, Ended, Program, Ready};
+use windlass_tests::{Daemon, Ended};
 
 const DRAINING: u16 = 21;
 
@@ -108,7 +108,7 @@ fn work_beyond_drain_timeout_is_cancelled_and_the_status_is_75() {
 #[test]
 fn work_that_does_not_stop_is_answered_for_after_the_grace_and_the_status_is_75() {
     let settings = [("drain.timeout", "200ms"), ("drain.cancel_grace", "200ms"), ("cpu.threads", "1")];
-    let daemon = Daemon::launch(Program::WindlassdFaults, &settings, Ready::Awaited, |_| {});
+    let daemon = Daemon::start_faulty(&settings);
     let mut connection = Raw::open(daemon.host_port());
     connection.send(&raw::work(1, "fault-stuck", &[], b""));
     daemon.wait_until_running("fault-stuck", 1);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use windlass_tests::http::{Http, ask, request};
-use windlass_tests::{Daemon, Gate, Program, Ran, Ready, eventually, run, sample, tool};
+use windlass_tests::{Daemon, Gate, Ran, eventually, run, sample, tool};
 
 const SHA256_OF_ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -157,7 +157,7 @@ fn a_deadline_that_passes_in_the_queue_is_504() {
 
 #[test]
 fn a_panic_is_500_and_the_connection_goes_on() {
-    let daemon = Daemon::launch(Program::WindlassdFaults, &[], Ready::Awaited, |_| {});
+    let daemon = Daemon::start_faulty(&[]);
     let mut connection = Http::connect(daemon.http());
     connection.send(&request("POST /v1/call/fault-panic", b""));
     let answer = connection.answer().unwrap();

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 use windlass_protocol::{FailureCode, Kind, SUBJECT_CATALOGUE};
-use windlass_tests::{Daemon, Gate, Program, Ready, raw, workers};
+use windlass_tests::{Daemon, Gate, Program, raw, workers};
 
 /// Names that no released binary contains.
 const FAULTS: [&str; 3] = ["fault-panic", "fault-stuck", "fault-slow"];
 
 fn faulty(settings: &[(&str, &str)]) -> Daemon {
-    Daemon::launch(Program::WindlassdFaults, settings, Ready::Awaited, |_| {})
+    Daemon::start_faulty(settings)
 }
 
 /// The ids of the daemon's CPU threads.
