@@ -42,7 +42,7 @@ fn identical_requests_that_are_queued_together_run_once() {
 #[test]
 fn cancel_of_one_does_not_cancel_the_others() {
     let daemon = Daemon::start(&[("operations.spin.coalesce", "true"), ("cpu.threads", "2")]);
-    let spin = |id| raw::work(id, "spin", &[("for", "500ms")], b"");
+    let spin = |id| raw::work(id, "spin", &[("for", "3s")], b"");
     let mut leader = Raw::open(daemon.host_port());
     leader.send(&spin(1));
     daemon.wait_until_running("spin", 1);
@@ -71,9 +71,9 @@ fn leader_and_follower() -> (Daemon, Raw, Raw) {
         ("queue.max_wait", "300ms"),
     ]);
     let [mut leader, mut follower] = [(); 2].map(|()| Raw::open(daemon.host_port()));
-    leader.send(&raw::work(1, "spin", &[("for", "1s")], b""));
+    leader.send(&raw::work(1, "spin", &[("for", "3s")], b""));
     daemon.wait_until_running("spin", 1);
-    follower.send(&raw::work(1, "spin", &[("for", "1s")], b""));
+    follower.send(&raw::work(1, "spin", &[("for", "3s")], b""));
     daemon.wait_for_status("it waits beside the leader", |status| {
         status["queue"]["admitted"] == 2 && status["queue"]["waiting"] == 0
     });
@@ -85,7 +85,7 @@ fn who_waits_beside_a_run_waits_for_no_worker() {
     let (daemon, mut leader, mut follower) = leader_and_follower();
     let by_http = std::thread::spawn({
         let address = daemon.http().to_owned();
-        move || http::ask(&address, "POST /v1/call/spin?for=1s", b"").status
+        move || http::ask(&address, "POST /v1/call/spin?for=3s", b"").status
     });
     daemon.wait_for_status("so does one who came by HTTP", |status| {
         status["queue"]["admitted"] == 3 && status["queue"]["waiting"] == 0
