@@ -20,6 +20,9 @@ use crate::telemetry::{Crew, End, Started};
 /// A batch that has run for this long answers what is done and goes back behind whoever is next.
 const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
 
+/// How long a worker without work stays awake: about what a client that has its answer takes to ask again.
+const STAND_BY: Duration = Duration::from_micros(50);
+
 /// Jobs below this are many,
 const LIGHT: Duration = Duration::from_micros(20);
 
@@ -259,6 +262,14 @@ impl Hands for Shift<'_> {
 
     fn rest(&mut self) {
         self.bag.post();
+    }
+
+    fn stand_by(&mut self, is_called: impl Fn() -> bool) {
+        let until = Instant::now() + STAND_BY;
+        while !is_called() && Instant::now() < until {
+            // Whoever else has something to do on this core goes first.
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -28,6 +28,9 @@ pub(crate) trait Hands {
 
     /// Nothing is left that could run.
     fn rest(&mut self) {}
+
+    /// Stays awake for a moment, or until it is called.
+    fn stand_by(&mut self, _is_called: impl Fn() -> bool) {}
 }
 
 impl<F: FnMut(Batch) -> Duration> Hands for F {
@@ -165,7 +168,8 @@ impl Bridge {
     }
 
     /// One activation of a worker that has a place: runs what there is until nothing is left that could run, or until
-    /// `relieved` says that another pool has taken over. `hands` do the work; `wake` wakes one more worker of the pool in force if a place is free.
+    /// `relieved` says that another pool has taken over. `hands` do the work; `wake` calls one more worker of the pool
+    /// in force if a place is free.
     pub(crate) fn activation_until(
         &self,
         relieved: impl Fn() -> bool,
@@ -204,8 +208,13 @@ impl Bridge {
             }
             // While the place is held, so that whoever is answered now and asks again need not wake anybody.
             hands.rest();
+            if !relieved()
+                && let Some(standing) = self.places.stand_by()
+            {
+                hands.stand_by(|| standing.is_called());
+            }
             drop(place);
-            // The last look: what was submitted while all places were taken has woken nobody.
+            // The last look: what was submitted while all places were taken, or somebody stood by, has woken nobody.
             if !self.has_runnable() {
                 return;
             }

@@ -4,6 +4,7 @@ mod batches;
 mod fitting;
 mod hopeless;
 mod nobody;
+mod standby;
 mod turns;
 
 use std::task::{Context, Poll, Waker};
