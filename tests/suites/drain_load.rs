@@ -161,6 +161,8 @@ async fn converse(
             }
         };
         for _ in 0..late {
+            // Who has been silent for so long when the drain begins may be cut off, and a first write would not say so.
+            hung_up |= signalled_at.get().is_some() && sent_at.elapsed() >= LINGER;
             if hung_up {
                 break;
             }

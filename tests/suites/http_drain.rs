@@ -82,13 +82,12 @@ fn a_request_after_the_goodbye_is_refused_with_503() {
 fn drain_under_load_loses_no_request_of_a_client_that_was_not_told() {
     const CLIENTS: u32 = 48;
     let daemon = Daemon::start(&[("log.level", "warn,windlass_actors=info,windlass_daemon=info")]);
-    let connections = (0..CLIENTS).map(|client| (client, Http::connect(daemon.http())));
-    let connections: Vec<(u32, Http)> = connections.collect();
+    let connections: Vec<Http> = (0..CLIENTS).map(|_| Http::connect(daemon.http())).collect();
     let signalled = AtomicBool::new(false);
     let answered = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let clients: Vec<_> = connections
-            .into_iter()
+        let clients: Vec<_> = (0..CLIENTS)
+            .zip(connections)
             .map(|(client, mut http)| {
                 let (signalled, answered) = (&signalled, &answered);
                 scope.spawn(move || {

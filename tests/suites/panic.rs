@@ -7,10 +7,6 @@ use windlass_tests::{Daemon, Gate, Program, raw, workers};
 /// Names that no released binary contains.
 const FAULTS: [&str; 3] = ["fault-panic", "fault-stuck", "fault-slow"];
 
-fn faulty(settings: &[(&str, &str)]) -> Daemon {
-    Daemon::start_faulty(settings)
-}
-
 /// The ids of the daemon's CPU threads.
 fn cpu_threads(daemon: &Daemon) -> Vec<String> {
     let mut ids: Vec<String> = std::fs::read_dir(format!("/proc/{}/task", daemon.pid()))
@@ -35,7 +31,7 @@ fn assert_internal(answer: &raw::Frame) {
 
 #[test]
 fn a_panic_is_answered_internal_and_counted_and_logged_by_operation() {
-    let daemon = faulty(&[("cpu.threads", "1")]);
+    let daemon = Daemon::start_faulty(&[("cpu.threads", "1")]);
     let mut connection = raw::Raw::open(daemon.host_port());
     connection.send(&raw::work(1, "fault-panic", &[], b""));
     assert_internal(&connection.frame().unwrap());
@@ -56,7 +52,7 @@ fn a_panic_is_answered_internal_and_counted_and_logged_by_operation() {
 
 #[test]
 fn after_1000_panics_every_worker_is_still_there() {
-    let daemon = faulty(&[("cpu.threads", "3")]);
+    let daemon = Daemon::start_faulty(&[("cpu.threads", "3")]);
     // All threads are there once all are busy.
     Gate::hold(&daemon).release();
     let before = cpu_threads(&daemon);
@@ -91,7 +87,7 @@ fn after_1000_panics_every_worker_is_still_there() {
 
 #[test]
 fn a_panic_amid_pipelined_requests_leaves_the_others_answered() {
-    let daemon = faulty(&[("cpu.threads", "1")]);
+    let daemon = Daemon::start_faulty(&[("cpu.threads", "1")]);
     let mut connection = raw::Raw::open(daemon.host_port());
     // What is queued behind a busy worker crosses the bridge as it was read: in one batch.
     let gate = Gate::hold(&daemon);

@@ -1,5 +1,5 @@
 //! How many workers are awake. Decides when a submitter has to wake one, so that neither a job is left behind nor an
-//! idle worker spins.
+//! idle worker spins for more than a moment.
 
 use std::sync::atomic::Ordering;
 
@@ -86,6 +86,7 @@ impl StandingBy<'_> {
 
 impl Drop for StandingBy<'_> {
     fn drop(&mut self) {
+        // Not a store: where it reads a call, it sees what was submitted before.
         self.0.standing_by.swap(false, Ordering::SeqCst);
     }
 }
