@@ -54,8 +54,8 @@ timeout = \"20s\""
     check "the status line says what is waited for" until_so 10 is_like StatusText '^draining: 1 requests on 1 connections'
     wait $!
     equal "a drain longer than TimeoutStopSec is not killed" "$(property Result)/$(property ExecMainStatus)" success/0
-    below "and takes no longer than its request, s" $((SECONDS - begin)) 8
-    check "it is said to be draining" said "$since" "draining"
+    below "and takes no longer than its request, s" $((SECONDS - begin)) 12
+    check "it is said to be draining" until_so 10 said "$since" "draining"
 
     # A request that never looks at its stop flag, from a client that would otherwise ask again and so start the next daemon.
     config '[drain]
@@ -69,7 +69,7 @@ ExecStart=/opt/windlass-test/windlassd-faults --config /etc/windlass/windlass.to
     begin=$(date +%s.%N)
     LIMIT=60 inside systemctl stop windlass.service || true
     below "a drain without end is over at drain.timeout + cancel_grace, s" \
-        "$(awk -v b="$begin" -v e="$(date +%s.%N)" 'BEGIN { print e - b }')" 6.5
+        "$(awk -v b="$begin" -v e="$(date +%s.%N)" 'BEGIN { print e - b }')" 10
     equal "with exit status 75, not killed" "$(property ExecMainCode)/$(property ExecMainStatus)" 1/75
     no_drop_ins
     config ''
@@ -77,11 +77,11 @@ ExecStart=/opt/windlass-test/windlassd-faults --config /etc/windlass/windlass.to
 
     # quiet: longer than TimeoutStopSec, too.
     config '[drain]
-quiet = "5s"'
+quiet = "8s"'
     drop_in stop $'[Service]\nTimeoutStopSec=2'
     restart
     (LIMIT=60 inside systemctl stop windlass.service) &
-    check "quiet: not ready any more, but serving" until_so 5 is_like StatusText 'draining: 0 requests'
+    check "quiet: not ready any more, but serving" until_so 10 is_like StatusText 'draining: 0 requests'
     check "it still answers" inside windlass --address "$unix" ping
     wait $!
     equal "quiet longer than TimeoutStopSec is not killed" "$(property Result)/$(property ExecMainStatus)" success/0
