@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook::iterator::Signals as Arrivals;
@@ -20,12 +21,23 @@ use crate::systemd::ServiceManager;
 pub(crate) struct Signals(Arrivals);
 
 impl Signals {
-    /// Puts the handlers in place.
+    /// Puts the handlers in place. To be called while there is no other thread.
     ///
     /// # Errors
     ///
     /// When the system refuses a handler.
     pub(crate) fn install() -> io::Result<Self> {
+        // A handler stands for a moment before it knows what to do, and a signal that comes then is lost. Held back, it
+        // comes when all of them do.
+        let held_back: SigSet =
+            [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1].into_iter().collect();
+        let before = held_back.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let signals = Self::register();
+        before.thread_set_mask()?;
+        signals
+    }
+
+    fn register() -> io::Result<Self> {
         // First, because the first handler of a signal takes the system's own away: from then on it must be noted.
         let arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let told_to_end = Arc::new(AtomicBool::new(false));
