@@ -31,6 +31,7 @@ pub use dispatch::bench;
 pub use dispatch::{Class, Failure};
 pub use io::{
     Alarm, Answered, BindError, FrontDoor, Hall, Head, Impatience, LINGER, Rang, Stream, Ticket, Unwritten,
+    look_out,
 };
 pub use lifecycle::Phase;
 pub use pulse::{Pulse, Sketch, Stall};

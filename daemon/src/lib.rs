@@ -75,7 +75,7 @@ pub fn main() -> ExitCode {
     for key in &doors.replaced {
         tracing::warn!(key, "not used: the service manager hands over other sockets, by windlass*.socket");
     }
-    let io = match runtime::start(&config.io) {
+    let io = match runtime::start(&config.io, machine.cores) {
         Ok(io) => io,
         Err(error) => {
             tracing::error!(%error, "cannot start the I/O threads");

@@ -1,6 +1,7 @@
 //! The threads and limits of the process.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,9 +44,14 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 /// # Errors
 ///
 /// When the system does not give them.
-pub(crate) fn start(settings: &Io) -> io::Result<Runtime> {
+pub(crate) fn start(settings: &Io, cores: NonZeroUsize) -> io::Result<Runtime> {
     let index = AtomicUsize::new(0);
-    Builder::new_multi_thread()
+    let mut builder = Builder::new_multi_thread();
+    if cores > NonZeroUsize::MIN {
+        // With one core, the worker that is looked out for would wait for this thread.
+        builder.on_thread_park(windlass_actors::look_out);
+    }
+    builder
         .worker_threads(settings.threads.get())
         .thread_stack_size(settings.thread_stack_bytes)
         .thread_name_fn(move || format!("windlass-io-{}", index.fetch_add(1, Ordering::Relaxed)))

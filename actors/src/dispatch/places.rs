@@ -24,7 +24,7 @@ pub(crate) struct Places {
 }
 
 /// The only worker that is awake while it has nothing to do. Dropped, it cannot be called any more.
-pub(super) struct StandingBy<'a>(&'a Places);
+pub(crate) struct StandingBy<'a>(&'a Places);
 
 impl Places {
     pub(crate) fn new(limit: usize) -> Self {
@@ -53,12 +53,17 @@ impl Places {
     }
 
     /// Lets a worker that has a place stand by, unless others are awake.
-    pub(super) fn stand_by(&self) -> Option<StandingBy<'_>> {
+    pub(crate) fn stand_by(&self) -> Option<StandingBy<'_>> {
         if self.awake.load(Ordering::SeqCst) > 1 {
             return None;
         }
         self.standing_by.store(true, Ordering::SeqCst);
         Some(StandingBy(self))
+    }
+
+    /// Whether a worker stands by that nobody has called: it has answered all that there was.
+    pub(crate) fn is_anyone_standing_by(&self) -> bool {
+        self.standing_by.load(Ordering::Acquire)
     }
 
     /// How many workers may be awake.

@@ -9,6 +9,7 @@ mod hall;
 mod inbound;
 mod inflight;
 mod listener;
+mod lookout;
 mod outbox;
 mod parting;
 mod refusal;
@@ -25,7 +26,7 @@ use windlass_protocol::PREFIX_BYTES;
 use windlass_protocol::limits::HEADER_BYTES_MAX;
 
 use crate::cpu::Workers;
-use crate::dispatch::{Client, ClientKey, Clients};
+use crate::dispatch::{Batch, Client, ClientKey, Clients};
 use crate::lifecycle::Phase;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
@@ -36,6 +37,7 @@ pub(crate) use bind::BoundListener;
 pub(crate) use census::{Census, DoorName};
 pub use hall::{Answered, FrontDoor, Hall, Head, Impatience, Ticket, Unwritten};
 pub(crate) use listener::{Door, Listener, ListenerError};
+pub use lookout::look_out;
 pub use parting::LINGER;
 pub(crate) use refusal::REFUSALS_MAX;
 pub use stream::Stream;
@@ -62,6 +64,14 @@ impl IoWorld {
     /// Whose work that of a connection is.
     pub(crate) fn client(&self, key: ClientKey) -> Arc<Client> {
         self.clients.find(key, &self.workers.bridge.backlog)
+    }
+
+    /// Hands a batch over to the workers. Its answer is looked out for if it is light and they have nothing else to do.
+    pub(crate) fn submit(&self, batch: Batch) {
+        let bridge = &self.workers.bridge;
+        let is_all = batch.is_light() && bridge.admission.slots() == batch.len();
+        lookout::hands_over(&batch, bridge, is_all);
+        self.workers.submit(batch);
     }
 
     /// The phase of the daemon if it is beyond `seen`. The end of the supervisor is the last one.

@@ -159,7 +159,7 @@ fn hand_over(hall: &Hall, waiting: Box<Waiting>, now: Instant) -> Result<Crossin
     let (mut batch, pending) = Batch::new(settings, Arc::clone(&hall.client), class, output_bytes_max);
     batch.take_slot(&world.workers.bridge.admission, slots_max).map_err(|refusal| world.refused(refusal))?;
     let stop = batch.push(request, now);
-    world.workers.submit(batch);
+    world.submit(batch);
     Ok(Crossing { crossed: Crossed { stop, queued_at: now, deadline, overdue_at }, pending })
 }
 

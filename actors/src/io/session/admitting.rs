@@ -364,7 +364,7 @@ impl Session {
     pub(super) fn submit(&mut self, filling: &mut Filling) {
         if let Some((batch, replies)) = filling.batch.take() {
             self.replies.expect(replies);
-            self.world.workers.submit(batch);
+            self.world.submit(batch);
             filling.decided = None;
         }
     }
