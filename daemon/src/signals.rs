@@ -28,7 +28,7 @@ impl Signals {
     /// When the system refuses a handler.
     pub(crate) fn install() -> io::Result<Self> {
         // A handler stands for a moment before it knows what to do, and a signal that comes then is lost. Held back, it
-        // comes when all of them do.
+        // comes once all of them know.
         let held_back: SigSet =
             [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1].into_iter().collect();
         let before = held_back.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
@@ -38,7 +38,6 @@ impl Signals {
     }
 
     fn register() -> io::Result<Self> {
-        // First, because the first handler of a signal takes the system's own away: from then on it must be noted.
         let arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let told_to_end = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {

@@ -46,7 +46,8 @@ part_kills() {
             before=$(running)
             systemctl kill --kill-whom=main --signal=KILL windlass.service || exit 1
             for _ in $(seq 300); do
-                systemctl is-active --quiet windlass.service && [ "$(running)" != "$before" ] && exit 0
+                now=$(running)
+                [ "$now" != 0 ] && [ "$now" != "$before" ] && systemctl is-active --quiet windlass.service && exit 0
                 sleep 0.1
             done
             exit 1')

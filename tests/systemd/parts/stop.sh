@@ -81,7 +81,7 @@ quiet = "8s"'
     drop_in stop $'[Service]\nTimeoutStopSec=2'
     restart
     (LIMIT=60 inside systemctl stop windlass.service) &
-    check "quiet: not ready any more, but serving" until_so 10 is_like StatusText 'draining: 0 requests'
+    check "quiet: not ready any more, but serving" until_so 6 is_like StatusText 'draining: 0 requests'
     check "it still answers" inside windlass --address "$unix" ping
     wait $!
     equal "quiet longer than TimeoutStopSec is not killed" "$(property Result)/$(property ExecMainStatus)" success/0
