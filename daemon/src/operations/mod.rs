@@ -35,9 +35,9 @@ const KNOWN: &[Known] = &[
     #[cfg(feature = "faults")]
     Known { declaration: faults::panic_declaration, build: faults::build_panic },
     #[cfg(feature = "faults")]
-    Known { declaration: faults::stuck_declaration, build: faults::build_stuck },
-    #[cfg(feature = "faults")]
     Known { declaration: faults::slow_declaration, build: faults::build_slow },
+    #[cfg(feature = "faults")]
+    Known { declaration: faults::stuck_declaration, build: faults::build_stuck },
     Known { declaration: hash::declaration, build: hash::build },
     Known { declaration: password::hash_declaration, build: password::build_hash },
     Known { declaration: password::verify_declaration, build: password::build_verify },
