@@ -12,6 +12,7 @@ pub mod operation;
 pub mod settings;
 pub mod units;
 
+mod awake;
 mod lifecycle;
 mod overrun;
 mod pulse;

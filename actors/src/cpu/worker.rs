@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::coalesce::{Boarding, Kept};
 use super::digest::{Digest, digest};
 use super::workers::Workers;
+use crate::awake::stay_awake;
 use crate::dispatch::{Answer, Bag, Batch, Cost, Failure, Hands, Job, Prospect, StopFlag};
 use crate::operation::{
     Entry, Input, JobContext, OperationError, OperationIndex, Output, OutputBudget, StopCheck, WorkAreas,
@@ -265,11 +266,7 @@ impl Hands for Shift<'_> {
     }
 
     fn stand_by(&mut self, is_called: impl Fn() -> bool) {
-        let until = Instant::now() + STAND_BY;
-        while !is_called() && Instant::now() < until {
-            // Whoever else has something to do on this core goes first.
-            std::thread::yield_now();
-        }
+        stay_awake(Instant::now() + STAND_BY, is_called);
     }
 }
 

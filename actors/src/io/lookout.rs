@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::awake::stay_awake;
 use crate::dispatch::{Batch, Bridge};
 
 /// How much longer than its work a worker that stands by may take: it begins in a moment, or does not get to run.
@@ -30,7 +31,7 @@ thread_local! {
 /// This thread is about to hand a batch over. `is_all` says that it is light and all that there is to do.
 pub(super) fn hands_over(batch: &Batch, bridge: &Arc<Bridge>, is_all: bool) {
     OF_THREAD.with_borrow_mut(|lookout| {
-        lookout.hands_over(is_all.then(|| Expected::of(batch.cpu(), bridge)));
+        lookout.hands_over(|| is_all.then(|| Expected::of(batch.cpu(), bridge)));
     });
 }
 
@@ -39,21 +40,9 @@ pub(super) fn hands_over(batch: &Batch, bridge: &Arc<Bridge>, is_all: bool) {
 pub fn look_out() {
     let Some(expected) = OF_THREAD.with_borrow_mut(Lookout::is_about_to_sleep) else { return };
     let until = Instant::now() + expected.within;
-    if !look(until, || expected.bridge.places.is_anyone_standing_by()) {
+    if !stay_awake(until, || expected.bridge.places.is_anyone_standing_by()) {
         OF_THREAD.with_borrow_mut(Lookout::looked_in_vain);
     }
-}
-
-/// Looks until something is so or it is too late; says whether it was in time.
-fn look(until: Instant, is_so: impl Fn() -> bool) -> bool {
-    while !is_so() {
-        if Instant::now() >= until {
-            return false;
-        }
-        // Whoever else has something to do on this core goes first.
-        std::thread::yield_now();
-    }
-    Instant::now() < until
 }
 
 /// The answer to a batch that was all there was to do.
@@ -84,14 +73,14 @@ impl Lookout {
         Self { expected: None, has_handed_over: false, no_looks: 0 }
     }
 
-    fn hands_over(&mut self, expected: Option<Expected>) {
+    fn hands_over(&mut self, expected: impl FnOnce() -> Option<Expected>) {
         if std::mem::replace(&mut self.has_handed_over, true) {
             self.no_looks = NO_LOOKS;
             self.expected = None;
         } else if self.no_looks > 0 {
             self.no_looks -= 1;
         } else {
-            self.expected = expected;
+            self.expected = expected();
         }
     }
 
@@ -108,8 +97,6 @@ impl Lookout {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
     use crate::dispatch::Budget;
 
@@ -123,12 +110,12 @@ mod tests {
     fn who_handed_over_all_there_is_to_do_looks_out_once() {
         let (mut lookout, bridge) = (Lookout::new(), bridge());
         assert!(lookout.is_about_to_sleep().is_none(), "nothing is expected");
-        lookout.hands_over(Some(Expected::of(CPU, &bridge)));
+        lookout.hands_over(|| Some(Expected::of(CPU, &bridge)));
         assert!(lookout.is_about_to_sleep().is_some());
         assert!(lookout.is_about_to_sleep().is_none(), "something else woke it");
-        lookout.hands_over(None);
+        lookout.hands_over(|| None);
         assert!(lookout.is_about_to_sleep().is_none(), "heavy, or behind others");
-        lookout.hands_over(Some(Expected::of(CPU, &bridge)));
+        lookout.hands_over(|| Some(Expected::of(CPU, &bridge)));
         drop(lookout);
         assert_eq!(Arc::strong_count(&bridge), 1);
     }
@@ -137,7 +124,7 @@ mod tests {
     fn a_worker_that_stands_by_is_given_less_time_than_one_that_sleeps() {
         let (mut lookout, bridge) = (Lookout::new(), bridge());
         let mut within = || {
-            lookout.hands_over(Some(Expected::of(CPU, &bridge)));
+            lookout.hands_over(|| Some(Expected::of(CPU, &bridge)));
             lookout.is_about_to_sleep().unwrap().within
         };
         assert_eq!(within(), WOKEN_MAX + CPU);
@@ -152,7 +139,7 @@ mod tests {
     fn who_had_several_batches_or_looked_in_vain_does_not_look_for_some_time() {
         let (mut lookout, bridge) = (Lookout::new(), bridge());
         let hands_over = |lookout: &mut Lookout, n: usize| {
-            (0..n).for_each(|_| lookout.hands_over(Some(Expected::of(CPU, &bridge))));
+            (0..n).for_each(|_| lookout.hands_over(|| Some(Expected::of(CPU, &bridge))));
             lookout.is_about_to_sleep().is_some()
         };
         let pauses = |lookout: &mut Lookout| {
@@ -166,17 +153,5 @@ mod tests {
         pauses(&mut lookout);
         lookout.looked_in_vain();
         pauses(&mut lookout);
-    }
-
-    #[test]
-    fn a_look_ends_with_what_is_looked_for_or_when_it_is_too_late() {
-        let n_looks = Cell::new(0);
-        let third = || n_looks.replace(n_looks.get() + 1) == 2;
-        assert!(look(Instant::now() + Duration::from_secs(3600), third));
-        assert_eq!(n_looks.get(), 3);
-        let until = Instant::now() + CALLED_MAX;
-        assert!(!look(until, || false));
-        assert!(Instant::now() >= until);
-        assert!(!look(until, || true), "too late");
     }
 }
